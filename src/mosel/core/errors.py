@@ -1,0 +1,50 @@
+"""Every error that mosel raises on purpose.
+
+    MoselError
+    ├── UsageError            the caller's mistake: exit status 2, HTTP 400
+    │   ├── FileError         a file that cannot be read, parsed or trusted
+    │   ├── ModelError        a model that cannot be found or is not declared well
+    │   ├── InputError        tensors or parameters of a request that do not fit the model
+    │   └── UnknownModelError a model name that is not served: HTTP 404
+    ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
+    └── ExecutionError        a model or a worker failed while running: exit status 1, HTTP 500
+
+A message says what was given, what was expected and what to do about it. Protocol codes are assigned in
+`frontend/codes.py` alone; `assert` is for what only a bug can break.
+"""
+
+
+class MoselError(Exception):
+    """Base of every error that mosel raises on purpose."""
+
+
+class UsageError(MoselError):
+    """The caller asked for something that cannot be done as asked."""
+
+
+class FileError(UsageError):
+    """A file that cannot be read, parsed or trusted; the message names the file and the key."""
+
+
+class ModelError(UsageError):
+    """A model that cannot be found, or that is not declared as `models/base.py` asks."""
+
+
+class InputError(UsageError):
+    """Tensors or parameters of a request that do not fit the model's metadata."""
+
+
+class UnknownModelError(UsageError):
+    """A request for a model that this server does not serve."""
+
+
+class RefusedError(MoselError):
+    """A request that cannot be taken now: overloaded, draining or not yet ready."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ExecutionError(MoselError):
+    """A model or a worker failed while running."""

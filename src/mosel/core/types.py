@@ -1,0 +1,113 @@
+"""The words of mosel: mode, strategy, job, batch, receipt. Frozen, and free of behaviour that needs a clock."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mosel.core.states import Reason, State
+
+ACCURACY_TOLERANCE = 1e-9
+"""An accuracy SLO holds when Σ accuracy ≥ SLO × requests − this, times requests (`formats.md`)."""
+
+
+def mode_name(modalities: Iterable[str], precision: str = "") -> str:
+    """Return a mode's name: its modalities joined by `+`, then `@precision` where there are several."""
+    joined = "+".join(modalities)
+    return f"{joined}@{precision}" if precision else joined
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One or more requests sent together with one accuracy SLO and one latency SLO.
+
+    Attributes:
+        id: the job's name, unique in a run.
+        model: the model that serves it.
+        requests: how many inferences it asks for, |R| in §5.1.
+        accuracy_slo: least mean accuracy over its requests, α in §5.1, on 0..1.
+        arrival_ns: when its headers were received.
+        deadline_ns: arrival plus latency SLO; it never slides.
+        modalities: those that the job has, in the model's order; empty means all.
+        weight: what an on-time request of this job is worth to policies that weigh.
+        tenant: who sent it.
+        length: the longest of its requests in the model's own length unit; None if it has none.
+    """
+
+    id: str
+    model: str
+    requests: int
+    accuracy_slo: float
+    arrival_ns: int
+    deadline_ns: int
+    modalities: tuple[str, ...] = ()
+    weight: float = 1.0
+    tenant: str = ""
+    length: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The requests of one job that run in one batch; `requests` are indices into the job."""
+
+    job: str
+    requests: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests of one or more jobs that run together on one worker in one mode.
+
+    `bucket` indexes the profile's length buckets (0 where it has none); `expected_ns` is the estimate the
+    scheduler made when it sent the batch.
+    """
+
+    id: int
+    worker: int
+    model: str
+    mode: str
+    bucket: int
+    parts: tuple[Part, ...]
+    expected_ns: int
+
+    @property
+    def size(self) -> int:
+        """How many requests the batch holds."""
+        return sum(len(part.requests) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """A batch as it ran, for receipts and `batches.csv`."""
+
+    id: int
+    worker: int
+    mode: str
+    size: int
+    start_ns: int
+    finish_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a job.
+
+    Attributes:
+        job: the job's id.
+        outcome: one of `states.OUTCOMES`.
+        reason: the documented code that explains the outcome.
+        detail: one sentence for a person.
+        decided_ns: when the outcome was known.
+        finish_ns: when its last request was done; None unless served or late.
+        accuracy: mean expected accuracy over its requests; None unless served or late.
+        modes: how many of its requests ran in each mode, in the order in which the modes first ran.
+        batches: the batches that carried its requests.
+    """
+
+    job: Job
+    outcome: State
+    reason: Reason
+    detail: str
+    decided_ns: int
+    finish_ns: int | None = None
+    accuracy: float | None = None
+    modes: tuple[tuple[str, int], ...] = ()
+    batches: tuple[BatchRun, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""The laboratory: workloads, the simulator, replays against a live server, results, reports."""

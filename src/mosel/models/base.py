@@ -1,0 +1,232 @@
+"""What a user writes to serve a model of their own: a `Model` with its modalities, and a way to load it.
+
+    from mosel import Modality, Model, Samples, Tensor
+
+    model = Model(
+        name="caption-check",
+        modalities=(
+            Modality("text", (Tensor("tokens", "INT64", (-1,), limits=(64,), pad=0),)),
+            Modality("image", (Tensor("pixels", "FP32", (3, 224, 224)),)),
+        ),
+        outputs=(Tensor("scores", "FP32", (10,)),),
+        load=lambda device, precision: Net().to(device),
+        samples=held_out,
+    )
+
+`load` returns any callable, an `nn.Module` or a plain function. It is called with one keyword per input tensor
+**of the chosen modalities only**, each of shape (batch, *shape), and returns a tensor of shape (batch, …), or a
+mapping from output name to such a tensor. How a batch is padded, copied and timed is `runtime/`'s business;
+deadlines and queues are not known here. Importing this module imports neither numpy nor torch.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mosel.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+    Score = Callable[[Mapping[str, NDArray[Any]], NDArray[Any]], NDArray[np.float64]]
+
+DATATYPES: dict[str, str] = {
+    "BOOL": "bool",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+"""The Open Inference Protocol's data types that mosel carries, and their numpy names."""
+
+BatchFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a request, without the leading request dimension.
+
+    Attributes:
+        name: its name on the wire and the keyword under which the model receives it.
+        datatype: one of `DATATYPES`.
+        shape: of one request; −1 marks a variable dimension, any length from 1 to its limit.
+        limits: the largest length of each variable dimension, in order.
+        pad: the value that fills shorter requests of a batch up to the longest.
+        lengths: whether the model also receives `<name>_lengths`, an INT64 tensor of shape (batch,) that
+            holds each request's own length along its first variable dimension.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    limits: tuple[int, ...] = ()
+    pad: float = 0
+    lengths: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """The numpy name of the data type."""
+        return DATATYPES[self.datatype]
+
+    @property
+    def largest_shape(self) -> tuple[int, ...]:
+        """The shape of the longest request that is accepted."""
+        limits = iter(self.limits)
+        return tuple(next(limits) if size == -1 else size for size in self.shape)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the declaration, if anything."""
+        if not self.name.isidentifier():
+            yield f"tensor name {self.name!r} is no Python identifier"
+        if self.datatype not in DATATYPES:
+            yield f"tensor {self.name}: datatype {self.datatype!r}; expected one of {', '.join(DATATYPES)}"
+        if any(size != -1 and size < 1 for size in self.shape):
+            yield f"tensor {self.name}: shape {self.shape}; expected sizes from 1, or -1 where variable"
+        variable = sum(size == -1 for size in self.shape)
+        if variable != len(self.limits) or any(limit < 1 for limit in self.limits):
+            yield (
+                f"tensor {self.name}: {variable} variable dimensions and limits {self.limits}; "
+                "expected one positive limit for each"
+            )
+        if self.lengths and not variable:
+            yield f"tensor {self.name}: lengths are asked for, but no dimension is variable"
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """One modality: the tensors it arrives in and, optionally, what prepares them.
+
+    `preprocess` maps the arriving arrays (by tensor name, each with the leading request dimension of one job)
+    to the arrays that the model takes (`prepared` declares these; without it they are declared as they
+    arrive). It runs beside the device, and only when the modality is chosen. Whatever it raises says that
+    this modality of this job is corrupt.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    preprocess: "Callable[[Arrays], Arrays] | None" = None
+    prepared: tuple[Tensor, ...] = ()
+
+    @property
+    def model_inputs(self) -> tuple[Tensor, ...]:
+        """The tensors that reach the model."""
+        return self.prepared if self.preprocess and self.prepared else self.inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Labelled samples: held out from training, they measure accuracy and feed replays.
+
+    Attributes:
+        inputs: by modality name, then tensor name: an array of shape (samples, *shape), or a list with one
+            array of shape `shape` per sample where lengths differ.
+        labels: of shape (samples, …).
+        source: what they are, in a few words; kept in the profile.
+    """
+
+    inputs: "Mapping[str, Mapping[str, NDArray[Any] | Sequence[NDArray[Any]]]]"
+    labels: "NDArray[Any]"
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def classification_score(outputs: "Arrays", labels: "NDArray[Any]") -> "NDArray[np.float64]":
+    """Return 1.0 for each sample whose first output is largest at its label, else 0.0; shape (samples,)."""
+    scores = next(iter(outputs.values()))
+    hits: NDArray[np.float64] = (scores.argmax(axis=-1) == labels).astype("float64")
+    return hits
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be profiled and served.
+
+    Attributes:
+        name: on the wire and in files.
+        modalities: in the model's own order, which is the order in a mode's name.
+        outputs: what the batch function returns, without the request dimension.
+        load: `load(device, precision)` returns the batch function, with its weights on that device.
+        samples: returns labelled, held-out samples; without it accuracies have to be given from elsewhere.
+        score: gives each sample 0..1, higher is better; the metric is the mean of these.
+        metric: the metric's name.
+        allowed: whether a combination of modalities may be used at all ("never without text").
+        precisions: the precisions to offer, the first being the usual one.
+        framework: `torch`, or `numpy` for functions on arrays that need no device.
+        max_batch: the largest batch to profile.
+        accuracy_slo: default for requests that name none; None means the least accurate mode.
+        latency_slo_s: default for requests that name none.
+        version: changes whenever the weights do; a profile of another version is not used.
+    """
+
+    name: str
+    modalities: tuple[Modality, ...]
+    outputs: tuple[Tensor, ...]
+    load: Callable[[str, str], BatchFunction]
+    samples: Callable[[], Samples] | None = None
+    score: "Score" = classification_score
+    metric: str = "accuracy"
+    allowed: Callable[[tuple[str, ...]], bool] = lambda _: True
+    precisions: tuple[str, ...] = ("float32",)
+    framework: str = "torch"
+    max_batch: int = 16
+    accuracy_slo: float | None = None
+    latency_slo_s: float = 1.0
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        problem = next(self._problems(), None)
+        if problem:
+            raise ModelError(f"model {self.name!r}: {problem}")
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        """The modalities' names in the model's order."""
+        return tuple(modality.name for modality in self.modalities)
+
+    def modality(self, name: str) -> Modality:
+        """Return the modality called `name`; KeyError if there is none."""
+        return next(m for m in self.modalities if m.name == name)
+
+    def combinations(self) -> tuple[tuple[str, ...], ...]:
+        """Return every allowed combination of modalities, smallest first, each in the model's order."""
+        names = self.modality_names
+        every = (c for n in range(1, len(names) + 1) for c in itertools.combinations(names, n))
+        return tuple(combination for combination in every if self.allowed(combination))
+
+    def _problems(self) -> Iterator[str]:
+        if not self.name or any(c in self.name for c in "/ \t\n"):
+            yield "its name must be a word without slashes or blanks"
+        if not self.modalities:
+            yield "it has no modalities"
+        if any(set("+@;:,") & set(name) for name in self.modality_names):
+            yield f"modality names {self.modality_names} must do without + @ ; : ,"
+        tensors = [t for m in self.modalities for t in m.inputs]
+        for names in (
+            self.modality_names,
+            [t.name for t in tensors],
+            [t.name for t in self.outputs],
+        ):
+            if not names or len(set(names)) != len(names):
+                yield f"names must be given and differ: {', '.join(names)}"
+        prepared = [t for m in self.modalities for t in m.prepared]
+        for tensor in (*tensors, *prepared, *self.outputs):
+            if tensor not in self.outputs or -1 not in tensor.shape:
+                yield from tensor.problems()
+        if self.framework not in ("torch", "numpy"):
+            yield f"framework {self.framework!r}; expected torch or numpy"
+        if self.max_batch < 1 or not self.precisions:
+            yield "max_batch must be at least 1 and precisions must name one"
+        if not self.combinations():
+            yield "`allowed` refuses every combination of modalities"

@@ -1,0 +1,1 @@
+"""Where 𝒟 and 𝒫 are made: profiler, accuracy, planner (paper §4.2, §5.1)."""

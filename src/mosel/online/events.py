@@ -1,0 +1,99 @@
+"""What the scheduler is told (events) and what it asks for (actions). Frozen values, nothing else.
+
+`Scheduler.handle(events, now_ns) -> list[Action]` is the whole interface; the live engine and the simulator
+are two drivers of it. Neither knows more than what stands here.
+"""
+
+from dataclasses import dataclass
+
+from mosel.core.types import Batch, Job, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A job's headers were received and its parameters checked."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The client of a job went away; nobody waits for its answer."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker is warm and can take batches (again)."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker died or was given up; every batch that it held is lost."""
+
+    worker: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch ran.
+
+    Attributes:
+        batch: its id.
+        took_ns: how long it occupied the device, as the worker measured it.
+        corrupt: jobs of the batch of which a modality could not be decoded: (job, modality, what was wrong).
+            Their requests did not run; all others are done.
+    """
+
+    batch: int
+    took_ns: int
+    corrupt: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFailed:
+    """The model raised on a batch; the worker lives. `detail` is one line."""
+
+    batch: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The time of a `WakeAt` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The drain's limit is over: every job that is left ends now."""
+
+
+Event = Arrived | Cancelled | WorkerReady | WorkerLost | Finished | BatchFailed | Tick | Shutdown
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Send this batch to its worker. It starts when the worker's batch in hand, if any, is done."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The job has its one outcome; tell its client."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Send a `Tick` at this time; a later `WakeAt` replaces an earlier one."""
+
+    at_ns: int
+
+
+Action = Dispatch | Complete | WakeAt

@@ -1,0 +1,1 @@
+"""How one batch runs on one device: pad, copy, run, time. The profiler times what the worker executes."""

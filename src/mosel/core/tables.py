@@ -74,13 +74,21 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     def name_of(self, mode: Mode) -> str:
         """Return the mode's name; its precision is part of it only where the profile has several."""
-        several = len({m.precision or self.precision for m in self.modes}) > 1
-        return mode_name(mode.modalities, (mode.precision or self.precision) if several else "")
+        several = len({self.precision_of(m) for m in self.modes}) > 1
+        return mode_name(mode.modalities, self.precision_of(mode) if several else "")
 
     @property
     def mode_names(self) -> tuple[str, ...]:
         """The names of all modes, in the profile's order."""
         return tuple(self.name_of(mode) for mode in self.modes)
+
+    def mode_named(self, name: str) -> Mode:
+        """Return the mode called `name`; KeyError if there is none."""
+        return dict(zip(self.mode_names, self.modes, strict=True))[name]
+
+    def precision_of(self, mode: Mode) -> str:
+        """Return the precision that `mode` runs at."""
+        return mode.precision or self.precision
 
     def columns(self, values: Any) -> tuple[tuple[float, ...], ...]:
         """Return a mode's per-batch list (`latency_s`, say) as one tuple per length bucket."""

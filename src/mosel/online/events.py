@@ -39,19 +39,25 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A batch ran.
+class Corrupt:
+    """One request of a batch did not run, because `modality` could not be decoded; `detail` says why."""
 
-    Attributes:
-        batch: its id.
-        took_ns: how long it occupied the device, as the worker measured it.
-        corrupt: jobs of the batch of which a modality could not be decoded: (job, modality, what was wrong).
-            Their requests did not run; all others are done.
+    job: str
+    request: int
+    modality: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch ran: each of its requests is done, except those that `undone` names.
+
+    `took_ns` is how long the batch occupied the device, as the worker measured it.
     """
 
     batch: int
     took_ns: int
-    corrupt: tuple[tuple[str, str, str], ...] = ()
+    undone: tuple[Corrupt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

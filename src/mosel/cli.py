@@ -1,0 +1,57 @@
+"""The command line: which commands there are, and how an error becomes a line and an exit status.
+
+Each command lives in `commands/`, imported only when it is called, so that `mosel --help` starts at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from mosel import __version__
+from mosel.core.errors import MoselError, UsageError
+
+COMMANDS = {
+    "profile": "Measure latency, memory and accuracy of every modality combination of a model.",
+    "plan": "Compute the best strategies of every job size and accuracy SLO from a profile.",
+    "workload": "Write a workload: arrivals, job sizes and SLOs.",
+    "simulate": "Run a workload through the scheduler in virtual time.",
+    "serve": "Serve models over the Open Inference Protocol.",
+    "replay": "Send a workload to a running server, each job at its own time.",
+    "report": "Make one HTML file from run directories.",
+}
+
+USAGE_STATUS, FAILURE_STATUS = 2, 1
+
+app = App(
+    name="mosel",
+    help="An inference server that chooses modalities so that multi-modal models meet their deadlines.\n\n"
+    "Example: mosel profile av-digits -o profile.json && mosel serve av-digits --profile profile.json",
+    version=__version__,
+)
+for _name, _help in COMMANDS.items():
+    app.command(f"mosel.commands.{_name}:{_name}", name=_name, help=_help)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status: 0, 1 for a failure, 2 for a usage or input error."""
+    sys.exit(run(words))
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; errors are told in one line on stderr."""
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except (UsageError, CycloptsError) as error:
+        return _tell(error, USAGE_STATUS)
+    except MoselError as error:
+        return _tell(error, FAILURE_STATUS)
+    except KeyboardInterrupt:
+        return _tell("interrupted", 128 + 2)
+    return 0
+
+
+def _tell(error: object, status: int) -> int:
+    line = " ".join(str(error).split())
+    print(f"mosel: {line}", file=sys.stderr)
+    return status

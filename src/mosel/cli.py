@@ -3,6 +3,8 @@
 Each command lives in `commands/`, imported only when it is called, so that `mosel --help` starts at once.
 """
 
+import importlib.metadata
+import re
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ COMMANDS = {
     "report": "Make one HTML file from run directories.",
 }
 
-USAGE_STATUS, FAILURE_STATUS = 2, 1
+USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 128 + 2
 
 app = App(
     name="mosel",
@@ -40,15 +42,44 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are told in one line on stderr."""
+    words = sys.argv[1:] if words is None else words
     try:
+        _check_command(words)
         app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except (UsageError, CycloptsError) as error:
         return _tell(error, USAGE_STATUS)
     except MoselError as error:
         return _tell(error, FAILURE_STATUS)
+    except ImportError as error:
+        return _tell(_missing_extra(error), USAGE_STATUS)
     except KeyboardInterrupt:
-        return _tell("interrupted", 128 + 2)
+        return _tell("interrupted", INTERRUPTED_STATUS)
     return 0
+
+
+def _check_command(words: Sequence[str]) -> None:
+    # Here because cyclopts would import every command to look for one that is spelt alike.
+    if words and words[0] not in {*COMMANDS, *app.help_flags, *app.version_flags}:
+        kind = "option" if words[0].startswith("-") else "command"
+        raise UsageError(f"there is no {kind} {words[0]!r}; the commands are {', '.join(COMMANDS)}")
+
+
+def _missing_extra(error: ImportError) -> str:
+    """Return the line that names the extra to install; raise `error` again if no extra brings the module."""
+    missing = _missing_module(error)
+    for requirement in importlib.metadata.requires("mosel") or ():
+        name, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        if name and extra and missing != "mosel" and name[0].replace("-", "_").lower() == missing:
+            return f"{missing} is not installed; install it with: pip install 'mosel[{extra[1]}]'"
+    raise error
+
+
+def _missing_module(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.split(".")[0].lower()
+        error = error.__cause__
+    return ""
 
 
 def _tell(error: object, status: int) -> int:

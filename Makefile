@@ -1,0 +1,68 @@
+# `make` lists the targets. Everything is installed in .venv; nothing outside the repository is touched.
+# PYTHON    the interpreter that makes .venv (default: the first python3 on the PATH that is 3.11 or newer)
+# PIP_ARGS  more words for `pip install`, for instance an index with CPU builds of torch
+# The constraints pin torch, which is installed first: its build stays, whatever else depends on it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help demo test bench format docs wheel clean
+
+BIN := .venv/bin
+PIP_ARGS ?=
+PIP = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet) -c constraints.txt $(PIP_ARGS)
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+demo: .venv/.demo  ## profile, plan and serve the bundled model, replay three policies, write report.html
+	@exec $(BIN)/python scripts/demo.py
+
+test: .venv/.dev  ## formatter check, linter, strict types, import contracts, docs and all tests
+	@$(BIN)/ruff format --check --quiet . || { echo 'files above need `make format`'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@$(BIN)/mkdocs build --strict --quiet
+	@$(BIN)/pytest
+
+bench: .venv/.bench  ## run every benchmark in benchmarks/
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+format: .venv/.dev  ## format the code and apply the linter's safe fixes
+	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
+
+docs: .venv/.dev  ## build the documentation in site/
+	@$(BIN)/mkdocs build --strict --quiet && echo site/index.html
+
+wheel: .venv/.dev  ## build the wheel in dist/
+	@$(BIN)/python -m build --wheel --outdir dist . > /dev/null && ls dist/*.whl
+
+clean:  ## remove .venv and everything that was built
+	@rm -rf .venv site dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# One stamp an extra: made anew when pyproject.toml or the constraints change.
+.venv/.demo: .venv/.torch
+	@$(PIP) -e '.[demo]' && touch $@
+
+.venv/.dev: .venv/.torch
+	@$(PIP) -e '.[dev]' && touch .venv/.demo $@
+
+.venv/.bench: .venv/.torch
+	@$(PIP) -e '.[dev,bench]' && touch .venv/.demo .venv/.dev $@
+
+.venv/.torch: .venv/.made pyproject.toml constraints.txt
+	@echo 'make: installing what is missing in .venv (the first time takes minutes)' >&2
+	@$(PIP) torch && touch $@
+
+.venv/.made:
+	@python="$(PYTHON)"; \
+	for name in $${python:-python3 python3.14 python3.13 python3.12 python3.11}; do \
+	  "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || continue; \
+	  "$$name" -c 'import ensurepip, venv' 2> /dev/null || { \
+	    echo "make: $$name has no venv: install it (Debian, Ubuntu: apt install python3-venv) and run make again" >&2; exit 1; }; \
+	  [ -x $(BIN)/python ] && $(BIN)/python -m pip --version > /dev/null 2>&1 || "$$name" -m venv .venv; \
+	  touch $@; exit 0; \
+	done; \
+	echo 'make: no Python 3.11 or newer found: install one, or name it: make PYTHON=/path/to/python3 ...' >&2; exit 1

@@ -194,7 +194,7 @@ def check_plan(plan: Plan, source: str) -> None:
 def _decode(raw: bytes, kind: type[T], format_name: str, source: str) -> T:
     try:
         found = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FileError(f"{source}: is not valid JSON ({error}); was it cut short or edited?") from error
     given = found.get("format") if isinstance(found, dict) else None
     if given != format_name:

@@ -1,0 +1,32 @@
+import inspect
+import re
+
+import pytest
+
+from mosel.core import errors
+
+
+def test_every_error_is_below_mosel_error() -> None:
+    """Each class in the module is a MoselError, so that an edge can catch them all."""
+    found = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    assert all(issubclass(kind, errors.MoselError) for kind in found)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """The drawing at the top of the module names each error below its parent."""
+    drawn = re.findall(r"^ {4}(│ {3})?(?:[├└]── )?(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
+    parents = {name: "UsageError" if inner else "MoselError" for inner, name in drawn[1:]}
+    real = {
+        name: kind.__bases__[0].__name__
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if kind is not errors.MoselError
+    }
+    assert parents == real
+
+
+@pytest.mark.parametrize("retry_after_s", [1.0, 7.5])
+def test_refusal_says_when_to_come_back(retry_after_s: float) -> None:
+    """A refusal carries its message and the seconds after which to retry."""
+    error = errors.RefusedError("draining", retry_after_s)
+    assert str(error) == "draining"
+    assert error.retry_after_s == retry_after_s

@@ -1,0 +1,73 @@
+"""From the parts of several jobs to one array per tensor: padded, concatenated, lengths beside it.
+
+A part is an array of shape (requests, *shape). Nothing here knows a device; where the batch is laid out is the
+caller's choice (`empty`), which lets a GPU have it in page-locked memory at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.models.base import Model, Tensor
+
+Array = NDArray[Any]
+Empty = Callable[[tuple[int, ...], str], Array]
+
+
+def assemble(
+    tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]], empty: Empty | None = None
+) -> dict[str, Array]:
+    """Return by keyword what the model receives: each tensor of shape (batch, *shape) and its lengths if asked.
+
+    Without `empty` a lone part that already has the right type is handed on as it is, uncopied. With it every
+    batch is laid out in an array that it returned for (shape, numpy type name).
+    """
+    batch: dict[str, Array] = {}
+    for tensor in tensors:
+        parts = inputs[tensor.name]
+        batch[tensor.name] = join(tensor, parts, empty)
+        if tensor.lengths:
+            batch[f"{tensor.name}_lengths"] = lengths(tensor, parts)
+    return batch
+
+
+def join(tensor: Tensor, parts: Sequence[Array], empty: Empty | None = None) -> Array:
+    """Return the parts as one array, shorter ones filled up with `tensor.pad` to the longest."""
+    if empty is None and len(parts) == 1 and parts[0].dtype == tensor.dtype:
+        return np.ascontiguousarray(parts[0])
+    shape = tuple(max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True))
+    whole = (sum(len(part) for part in parts), *shape)
+    batch = empty(whole, tensor.dtype) if empty else np.empty(whole, tensor.dtype)
+    start = 0
+    for part in parts:
+        _lay(batch[start : start + len(part)], part, tensor.pad)
+        start += len(part)
+    return batch
+
+
+def lengths(tensor: Tensor, parts: Sequence[Array]) -> NDArray[np.int64]:
+    """Return each request's own length along the tensor's first variable dimension; shape (batch,)."""
+    axis = 1 + tensor.shape.index(-1)
+    return np.repeat(np.asarray([part.shape[axis] for part in parts], np.int64), [len(part) for part in parts])
+
+
+def blank(model: Model, modalities: Sequence[str], requests: int = 1) -> dict[str, Array]:
+    """Return inputs of the largest shape the model accepts, every value the tensor's `pad`.
+
+    By tensor name, of shape (requests, *shape): what the model takes, after preprocessing.
+    """
+    return {
+        tensor.name: np.full((requests, *tensor.largest_shape), tensor.pad, tensor.dtype)
+        for name in modalities
+        for tensor in model.modality(name).model_inputs
+    }
+
+
+def _lay(place: Array, part: Array, pad: float) -> None:
+    if place.shape == part.shape:
+        place[...] = part
+        return
+    place.fill(pad)
+    place[tuple(slice(0, size) for size in part.shape)] = part

@@ -1,0 +1,129 @@
+"""One batch on one device: pad, copy, run, time. The profiler times exactly what the worker executes (§4.2).
+
+What is timed is what a batch occupies its device for: padding and joining the parts, copies in, the model,
+copies out, device-synchronised. Queues, deadlines and processes are not known here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mosel.core.errors import InputError, MoselError
+from mosel.core.types import mode_name
+from mosel.models.base import BatchFunction, Model
+from mosel.runtime.calls import (
+    Backend,
+    Call,
+    ModelFailedError,
+    NumpyBackend,
+    Ran,
+    WrongOutputError,
+    shape_problem,
+)
+
+__all__ = ["CorruptInputError", "ModelFailedError", "Ran", "Runner", "WrongOutputError", "prepare"]
+
+Array = NDArray[Any]
+
+
+class CorruptInputError(InputError):
+    """A modality of a job that its preprocessing cannot make sense of."""
+
+    def __init__(self, message: str, modality: str) -> None:
+        super().__init__(message)
+        self.modality = modality
+
+
+def prepare(model: Model, modality: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what the model takes of one modality of one job; `arrays` are by tensor name, as they arrived.
+
+    Raises:
+        CorruptInputError: preprocessing raised, or gave something else than the modality declares.
+    """
+    declared = model.modality(modality)
+    if declared.preprocess is None:
+        return dict(arrays)
+    requests = len(arrays[declared.inputs[0].name])
+    try:
+        prepared = dict(declared.preprocess(arrays))
+    except Exception as error:
+        raise CorruptInputError(f"modality {modality!r} cannot be decoded: {_line(error)}", modality) from error
+    for tensor in declared.model_inputs:
+        problem = shape_problem(tensor, prepared.get(tensor.name), requests)
+        if problem:
+            raise CorruptInputError(f"modality {modality!r}: its preprocessing gave {problem}", modality)
+    return {tensor.name: prepared[tensor.name] for tensor in declared.model_inputs}
+
+
+class Runner:
+    """A model on one device, loaded at every precision asked for.
+
+    `threads` is how many CPU threads torch uses; the caller pins (`device.pin`) before it makes a runner.
+
+    Raises:
+        UsageError: there is no such device, or torch is missing.
+        ModelFailedError: the model cannot be loaded.
+    """
+
+    def __init__(self, model: Model, device: str, precisions: Sequence[str], threads: int = 1) -> None:
+        self._model = model
+        self._backend = _backend(model, device, threads)
+        self._functions = {precision: self._load(precision) for precision in precisions}
+
+    def run(self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[Array]]) -> Ran:
+        """Run one batch in one mode.
+
+        Args:
+            modalities: the mode's, in the model's order.
+            precision: one of those loaded.
+            inputs: by tensor name (`model_inputs` of these modalities) one array per part of the batch, each
+                of shape (requests, *shape); every tensor has the same parts. They are not written to, unless
+                the model itself writes to what it is given.
+
+        Raises:
+            ModelFailedError: the model raised.
+            WrongOutputError: an output is missing, or has another shape or type than declared.
+        """
+        tensors = [tensor for name in modalities for tensor in self._model.modality(name).model_inputs]
+        batch = sum(len(part) for part in inputs[tensors[0].name])
+        where = f"model {self._model.name!r} in mode {mode_name(modalities)} at batch {batch}"
+        call = Call(self._functions[precision], tensors, self._model.outputs, where)
+        try:
+            ran = self._backend.run(call, inputs)
+        except MoselError:
+            raise
+        except Exception as error:
+            self._backend.recover()
+            raise ModelFailedError(f"{where}: {_line(error)}") from error
+        for tensor in self._model.outputs:
+            problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
+            if problem:
+                raise WrongOutputError(f"{where}: gave output {problem}")
+        return ran
+
+    def _load(self, precision: str) -> BatchFunction:
+        try:
+            function = self._model.load(self._backend.device, precision)
+        except MoselError:
+            raise
+        except Exception as error:
+            self._backend.recover()
+            raise ModelFailedError(
+                f"model {self._model.name!r} cannot be loaded on {self._backend.device} at {precision}: "
+                f"{_line(error)}"
+            ) from error
+        return self._backend.ready(function)
+
+
+def _backend(model: Model, device: str, threads: int) -> Backend:
+    if model.framework == "numpy":
+        return NumpyBackend()
+    from mosel.runtime.on_torch import backend  # torch is an optional extra
+
+    return backend(device, threads)
+
+
+def _line(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,77 @@
+"""`none+batching`: what modality-agnostic servers do at their best, as a baseline that deserves the name.
+
+All modalities, deadline order, batches across jobs, and a job is dropped whole as soon as its remaining
+batches cannot finish in time. Batch size and delay are tuned per profile: the limit is the size with the
+most requests per second unless one is given, and a batch never grows so large that the first job, which
+could still be served, becomes late by it.
+"""
+
+import numpy as np
+
+from mosel.online.jobs import LiveJob
+from mosel.online.policies.base import BatchChoice, Decision, View, full_modalities
+from mosel.online.tables import ModelTable
+
+
+def none_batching(view: View) -> Decision:
+    """Take requests in deadline order into one full-modality batch; see the module."""
+    jobs = view.queue.jobs
+    if not jobs:
+        return Decision()
+    head = jobs[0]
+    mode = _mode(head)
+    limit = best_size(head.table, mode, head.bucket, view.options.batch_limit)
+    rows = _companions(jobs, mode, limit)
+    size = _size(view, mode, min(limit, sum(len(jobs[row].waiting) for row in rows)))
+    ripe_ns = min(jobs[row].job.arrival_ns for row in rows) + view.options.batch_delay_ns
+    if size < limit and view.now_ns < ripe_ns:
+        return Decision(wait_until_ns=ripe_ns)
+    return Decision(batch=BatchChoice(head.table, mode, head.bucket, _share(jobs, rows, size)))
+
+
+def best_size(table: ModelTable, mode: int, bucket: int, limit: int | None) -> int:
+    """Return the batch size, up to `limit` if one is given, with the most requests per second."""
+    sizes = table.batch_sizes(mode, bucket)
+    if limit is not None:
+        return int(max(size for size in sizes if size <= max(limit, 1)))
+    return int(sizes[np.argmax(sizes / np.maximum(table.latency_ns[mode, bucket, sizes], 1))])
+
+
+def _mode(live: LiveJob) -> int:
+    return full_modalities(live).batches[0][0]
+
+
+def _companions(jobs: list[LiveJob], mode: int, limit: int) -> list[int]:
+    """Rows that may share the first job's batch, in deadline order, until it is full."""
+    head, rows, requests = jobs[0], [0], len(jobs[0].waiting)
+    for row in range(1, len(jobs)):
+        if requests >= limit or head.faults:
+            break
+        other = jobs[row]
+        same = other.table is head.table and other.bucket == head.bucket and not other.faults
+        if same and _mode(other) == mode:
+            rows.append(row)
+            requests += len(other.waiting)
+    return rows
+
+
+def _size(view: View, mode: int, most: int) -> int:
+    """The largest profiled size up to `most` that leaves the first job on time, as far as one does."""
+    head = view.queue.jobs[0]
+    sizes = head.table.batch_sizes(mode, head.bucket)
+    sizes = sizes[sizes <= most]
+    left = len(head.waiting) - sizes
+    after = [head.table.single_mode(mode, head.bucket, int(n)).latency_ns if n > 0 else 0 for n in left]
+    ends = view.start_ns + head.table.latency_ns[mode, head.bucket, sizes] + np.array(after)
+    in_time = sizes[ends <= head.job.deadline_ns - view.margin_ns]
+    return int(in_time[-1]) if len(in_time) else int(sizes[-1])
+
+
+def _share(jobs: list[LiveJob], rows: list[int], size: int) -> tuple[tuple[int, int], ...]:
+    parts = []
+    for row in rows:
+        count = min(size, len(jobs[row].waiting))
+        if count:
+            parts.append((row, count))
+            size -= count
+    return tuple(parts)

@@ -1,0 +1,107 @@
+"""The queue of jobs with waiting requests, in deadline order, as columns of arrays with one owner.
+
+One row per job that has requests waiting; a job whose requests all run is not in it, and comes back if some of
+them return. Ties in the order break by arrival, then job id. Policies read the columns through
+`policies/base.py: View`; only the scheduler writes here.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.online.jobs import LiveJob
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+FIRST_CAPACITY = 64
+
+
+class JobQueue:
+    """Jobs with waiting requests in deadline order.
+
+    The columns, of shape (jobs,), as views that hold until the next change:
+        deadline_ns, arrival_ns, waiting (requests), weight.
+        least_ns: the latency of the fastest strategy that the policy would still run.
+        planned_ns, planned_accuracy: of the strategy in force.
+    """
+
+    __slots__ = ("_columns", "_jobs", "_size")
+
+    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns")
+    FLOAT_NAMES = ("weight", "planned_accuracy")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._jobs: list[LiveJob] = []
+        self._columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {
+            **{name: np.zeros(FIRST_CAPACITY, np.int64) for name in self.NAMES},
+            **{name: np.zeros(FIRST_CAPACITY, np.float64) for name in self.FLOAT_NAMES},
+        }
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def jobs(self) -> list[LiveJob]:
+        """The jobs, row by row; not to be changed by the reader."""
+        return self._jobs
+
+    def ints(self, name: str) -> Ints:
+        """Return an integer column as a read-only view."""
+        return self._view(name).view(np.int64)
+
+    def floats(self, name: str) -> Floats:
+        """Return a float column as a read-only view."""
+        return self._view(name).view(np.float64)
+
+    def row(self, live: LiveJob) -> int | None:
+        """Return the row of `live`, or None if it has no request waiting."""
+        row = self._position(live)
+        return row if row < self._size and self._jobs[row] is live else None
+
+    def insert(self, live: LiveJob, least_ns: int) -> int:
+        """Put `live` in its place and return its row."""
+        row = self._position(live)
+        self._make_room()
+        for column in self._columns.values():
+            column[row + 1 : self._size + 1] = column[row : self._size]
+        self._jobs.insert(row, live)
+        self._size += 1
+        self._columns["deadline_ns"][row] = live.job.deadline_ns
+        self._columns["arrival_ns"][row] = live.job.arrival_ns
+        self._columns["weight"][row] = live.job.weight
+        self.refresh(row, least_ns)
+        return row
+
+    def remove(self, row: int) -> None:
+        """Take a job out."""
+        for column in self._columns.values():
+            column[row : self._size - 1] = column[row + 1 : self._size]
+        del self._jobs[row]
+        self._size -= 1
+
+    def refresh(self, row: int, least_ns: int) -> None:
+        """Take over what changed about a job: its waiting requests, its strategy, its least latency."""
+        live = self._jobs[row]
+        self._columns["waiting"][row] = len(live.waiting)
+        self._columns["least_ns"][row] = least_ns
+        self._columns["planned_ns"][row] = live.strategy.latency_ns if live.strategy else least_ns
+        self._columns["planned_accuracy"][row] = live.strategy.accuracy if live.strategy else live.needed
+
+    def _view(self, name: str) -> NDArray[np.int64] | NDArray[np.float64]:
+        view = self._columns[name][: self._size]
+        view.flags.writeable = False
+        return view
+
+    def _position(self, live: LiveJob) -> int:
+        deadlines = self._columns["deadline_ns"][: self._size]
+        low = int(np.searchsorted(deadlines, live.job.deadline_ns, side="left"))
+        while low < self._size and self._jobs[low].order < live.order:
+            low += 1
+        return low
+
+    def _make_room(self) -> None:
+        if self._size + 1 < len(self._columns["waiting"]):
+            return
+        for name, column in self._columns.items():
+            self._columns[name] = np.concatenate([column, np.zeros_like(column)])

@@ -1,0 +1,201 @@
+"""𝒟 and 𝒫 as the scheduler reads them: integer arrays of one model, corrected by the estimator.
+
+Strategies are the exact frontiers of `solve/cover.py` (§5.1), built from the latencies as they are estimated
+now and kept until the estimates have moved by more than `REBUILD_AT`. A job that lacks modalities has
+frontiers of its own, over the modes that it can run in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.clock import to_ns
+from mosel.core.tables import Profile
+from mosel.online.estimator import Estimator
+from mosel.solve.cover import UNAVAILABLE, Frontier, cheapest_batches, cheapest_reaching, combine, frontiers
+
+REBUILD_AT = 0.05
+"""By how much a mode's estimate has to move before strategies are computed anew."""
+
+REBUILD_OVERHEAD_NS = 100_000
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How the waiting requests of one job are to run: batches of (mode index, size), §5.1.
+
+    `accuracy` is summed over the requests; `latency_ns` is the estimate when the strategy was made.
+    """
+
+    batches: tuple[tuple[int, int], ...]
+    latency_ns: int
+    accuracy: float
+
+    @property
+    def requests(self) -> int:
+        """How many requests the strategy runs."""
+        return sum(size for _, size in self.batches)
+
+
+class ModelTable:
+    """One model's modes, latencies and frontiers.
+
+    Attributes:
+        model: its name.
+        modes: mode names, in the profile's order; everything else is indexed alike.
+        accuracy: of shape (modes,).
+        masks: of shape (modes,), each mode's modalities as bits.
+        profiled_ns: 𝒟, of shape (modes, buckets, sizes + 1), indexed by batch size.
+        largest: the largest batch of any mode.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.model = profile.model
+        self.modalities = profile.modalities
+        self.modes = profile.mode_names
+        self.accuracy: Floats = np.array([mode.accuracy for mode in profile.modes], np.float64)
+        self.masks: Ints = np.array([self.mask_of(mode.modalities) for mode in profile.modes], np.int64)
+        self.length_buckets = profile.length_buckets
+        self.profiled_ns = _dense(profile)
+        self.largest = int(profile.batch_sizes[-1])
+        self.every_mask = self.mask_of(profile.modalities)
+        self._ratios: Floats = np.ones(len(self.modes))
+        self._overhead_ns = 0
+        self.latency_ns = self.profiled_ns
+        self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
+        self._large: dict[tuple[int, int, int], Frontier] = {}
+
+    def mask_of(self, modalities: tuple[str, ...]) -> int:
+        """Return modalities as bits; none given means all of them."""
+        names = modalities or self.modalities
+        return sum(1 << self.modalities.index(name) for name in names)
+
+    def bucket_of(self, length: float | None) -> int:
+        """Return the index of the length bucket that `length` falls into; None counts as the longest.
+
+        Raises:
+            ValueError: it is above the last bucket's limit.
+        """
+        if not self.length_buckets:
+            return 0
+        if length is None:
+            return len(self.length_buckets) - 1
+        found = int(np.searchsorted(self.length_buckets, length))
+        if found == len(self.length_buckets):
+            raise ValueError(f"length {length} is above the profile's limit {self.length_buckets[-1]}")
+        return found
+
+    def usable(self, mask: int) -> list[int]:
+        """Return the modes that a job with these modalities can run in."""
+        return [index for index, needs in enumerate(self.masks) if not int(needs) & ~mask]
+
+    def full_mode(self, mask: int, accuracy: float) -> int:
+        """Return the mode that a modality-agnostic server runs: all modalities that the job has.
+
+        Where that one misses the accuracy SLO, or is not profiled, the most accurate mode stands in; of
+        several precisions the most accurate is meant.
+        """
+        usable = self.usable(mask)
+        full = [
+            mode for mode in usable if int(self.masks[mode]) == mask and self.accuracy[mode] >= accuracy - 1e-9
+        ]
+        return max(full or usable, key=lambda mode: (self.accuracy[mode], -mode))
+
+    def frontier(self, bucket: int, mask: int, requests: int) -> Frontier:
+        """Return the Pareto frontier of a job of this size, bucket and modalities (𝒫, §5.1)."""
+        key = (bucket, mask)
+        if key not in self._frontiers:
+            self._frontiers[key] = self._cover(bucket, mask)
+        known = self._frontiers[key]
+        if requests < len(known):
+            return known[requests]
+        return self._split(bucket, mask, requests)
+
+    def batch_sizes(self, mode: int, bucket: int) -> Ints:
+        """Return the batch sizes that `mode` can run at, ascending."""
+        return np.flatnonzero(self.profiled_ns[mode, bucket] < UNAVAILABLE)
+
+    def strategies(self, bucket: int, mask: int, requests: int, needed: float) -> list[Strategy]:
+        """Return the strategies whose accuracy sum is at least `needed`, cheapest first."""
+        frontier = self.frontier(bucket, mask, requests)
+        return [point(frontier, index) for index in range(cheapest_reaching(frontier, needed), len(frontier))]
+
+    def cheapest(self, bucket: int, mask: int, requests: int, needed: float) -> Strategy | None:
+        """Return the fastest strategy whose accuracy sum is at least `needed`, or None."""
+        frontier = self.frontier(bucket, mask, requests)
+        index = cheapest_reaching(frontier, needed)
+        return point(frontier, index) if index < len(frontier) else None
+
+    def most_accurate(self, bucket: int, mask: int, requests: int) -> Strategy:
+        """Return the fastest of the most accurate strategies."""
+        frontier = self.frontier(bucket, mask, requests)
+        return point(frontier, len(frontier) - 1)
+
+    def single_mode(self, mode: int, bucket: int, requests: int) -> Strategy:
+        """Return the fastest batches that run all requests in one mode."""
+        cost, last = cheapest_batches(self.latency_ns[mode, bucket], requests)
+        batches, rest = [], requests
+        while rest:
+            batches.append((mode, int(last[rest])))
+            rest -= batches[-1][1]
+        return Strategy(tuple(batches), int(cost[requests]), requests * float(self.accuracy[mode]))
+
+    def follow(self, estimator: Estimator) -> bool:
+        """Take over the estimator's corrections if they moved enough; whether they did."""
+        ratios = np.array([estimator.ratio(self.model, mode) for mode in self.modes])
+        moved = bool(np.any(np.abs(ratios / self._ratios - 1) > REBUILD_AT))
+        moved |= abs(estimator.overhead_ns - self._overhead_ns) > REBUILD_OVERHEAD_NS
+        if moved:
+            self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
+            scaled = np.rint(self.profiled_ns * ratios[:, None, None]).astype(np.int64) + self._overhead_ns
+            self.latency_ns = np.where(self.profiled_ns >= UNAVAILABLE, UNAVAILABLE, scaled)
+            self._frontiers.clear()
+            self._large.clear()
+        return moved
+
+    def _cover(self, bucket: int, mask: int) -> list[Frontier]:
+        usable = self.usable(mask)
+        if not usable:
+            return [_nothing()] * (self.largest + 1)
+        found = frontiers(self.latency_ns[usable, bucket], self.accuracy[usable], self.largest)
+        return [_renamed(frontier, usable) for frontier in found]
+
+    def _split(self, bucket: int, mask: int, requests: int) -> Frontier:
+        key = (bucket, mask, requests)
+        if key not in self._large:
+            whole, rest = divmod(requests, self.largest)
+            combined = self.frontier(bucket, mask, rest)
+            block = self.frontier(bucket, mask, self.largest)
+            for _ in range(whole):
+                combined = combine(combined, block)
+            self._large[key] = combined
+        return self._large[key]
+
+
+def point(frontier: Frontier, index: int) -> Strategy:
+    """Return one point of a frontier as a strategy."""
+    return Strategy(frontier.batches[index], int(frontier.latency_ns[index]), float(frontier.accuracy[index]))
+
+
+def _dense(profile: Profile) -> Ints:
+    largest = profile.batch_sizes[-1]
+    table = np.full((len(profile.modes), profile.buckets, largest + 1), UNAVAILABLE, np.int64)
+    for index, mode in enumerate(profile.modes):
+        for bucket, column in enumerate(profile.columns(mode.latency_s)):
+            for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
+                table[index, bucket, size] = to_ns(latency_s)
+    table.setflags(write=False)
+    return table
+
+
+def _nothing() -> Frontier:
+    return Frontier(np.empty(0), np.empty(0, np.int64), ())
+
+
+def _renamed(frontier: Frontier, modes: list[int]) -> Frontier:
+    batches = tuple(tuple((modes[mode], size) for mode, size in found) for found in frontier.batches)
+    return Frontier(frontier.accuracy, frontier.latency_ns, batches)

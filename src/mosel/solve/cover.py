@@ -1,0 +1,241 @@
+"""Offline strategies, §5.1: the whole exact Pareto frontier of every job size, for every accuracy SLO at once.
+
+A strategy splits n requests into batches, each in one mode. Its latency is the sum of its batches' latencies,
+its accuracy the sum over its requests (divide by n for the mean). The paper asks an integer non-linear
+solver for one cell (n, α) at a time; here one pass gives every cell:
+
+1. within one mode, the least latency of j requests in batches is an unbounded coin-change recurrence;
+2. modes are merged one at a time, keeping only Pareto points of (accuracy, latency).
+
+Both steps keep an optimum for every accuracy, because dropping a dominated part of a strategy can only
+improve it. Latencies are integers, so ties are exact; accuracies that differ by less than `TIE` are equal.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+UNAVAILABLE = np.int64(1) << 60
+"""The latency of a batch size that a mode was not profiled for."""
+
+TIE = 1e-12
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """The Pareto frontier of one job size, ascending in accuracy and latency.
+
+    Attributes:
+        accuracy: of shape (points,), summed over the job's requests.
+        latency_ns: of shape (points,).
+        batches: per point the strategy that attains it: (mode index, batch size), accurate modes first.
+    """
+
+    accuracy: Floats
+    latency_ns: Ints
+    batches: tuple[tuple[tuple[int, int], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.accuracy)
+
+
+def frontiers(latency_ns: Ints, accuracy: Floats, largest: int) -> list[Frontier]:
+    """Return the frontier of every job size from 0 to `largest` (§5.1: 𝒟 → 𝒫).
+
+    Args:
+        latency_ns: 𝒟, of shape (modes, sizes + 1), indexed by batch size; entry 0 is not read, and
+            `UNAVAILABLE` marks sizes that a mode lacks.
+        accuracy: of shape (modes,).
+        largest: the largest job size.
+
+    Returns:
+        `largest` + 1 frontiers; one is empty where no strategy has that many requests.
+    """
+    modes = len(accuracy)
+    cost, last = zip(*(cheapest_batches(row, largest) for row in latency_ns), strict=True)
+    order = [mode for mode in _by_accuracy(accuracy) if not _is_dominated(mode, accuracy, cost)]
+    states = _State.start(largest)
+    history: list[_State] = []
+    for mode in order:
+        history.append(states)
+        states = _State(*_merge(*states.columns, cost[mode], accuracy[mode], largest))
+    assert len(order) <= modes
+    return [_frontier(size, states, history, order, last) for size in range(largest + 1)]
+
+
+def cheapest_batches(latency_ns: Ints, largest: int) -> tuple[Ints, Ints]:
+    """Return, for 0..`largest` requests in one mode, the least total latency and the last batch's size.
+
+    Args:
+        latency_ns: of shape (sizes + 1,), indexed by batch size.
+        largest: the largest number of requests.
+    """
+    cost, last = _coin_change(latency_ns, largest)
+    return cost, last
+
+
+def combine(first: Frontier, second: Frontier, most_points: int = 512) -> Frontier:
+    """Return the frontier of running a strategy of `first` and one of `second`, thinned to `most_points`.
+
+    It serves jobs larger than the largest batch, which are split; points at both ends are always kept.
+    """
+    latency = (first.latency_ns[:, None] + second.latency_ns[None, :]).ravel()
+    accuracy = (first.accuracy[:, None] + second.accuracy[None, :]).ravel()
+    keep = _pareto(latency, accuracy)
+    if len(keep) > most_points:
+        keep = keep[np.unique(np.linspace(0, len(keep) - 1, most_points).round().astype(np.int64))]
+    pairs = [divmod(int(index), len(second)) for index in keep]
+    batches = tuple(_sorted(first.batches[a] + second.batches[b]) for a, b in pairs)
+    return Frontier(accuracy[keep], latency[keep], batches)
+
+
+def cheapest_reaching(frontier: Frontier, needed: float) -> int:
+    """Return the index of the first point whose accuracy sum is at least `needed`; its length if none is."""
+    return int(np.searchsorted(frontier.accuracy, needed - 5e-10))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Pareto points of all job sizes, flat: those of size n stand at offsets[n]..offsets[n + 1]."""
+
+    offsets: Ints
+    latency_ns: Ints
+    accuracy: Floats
+    parent: Ints
+    taken: Ints
+
+    @classmethod
+    def start(cls, largest: int) -> "_State":
+        """Return the points before any mode: no request at no cost."""
+        offsets = np.ones(largest + 2, np.int64)
+        offsets[0] = 0
+        zero = np.zeros(1, np.int64)
+        return cls(offsets, zero, np.zeros(1), zero, zero)
+
+    @property
+    def columns(self) -> tuple[Ints, Ints, Floats]:
+        return self.offsets, self.latency_ns, self.accuracy
+
+
+def _by_accuracy(accuracy: Floats) -> list[int]:
+    return [int(mode) for mode in np.argsort(-accuracy, kind="stable")]
+
+
+def _is_dominated(mode: int, accuracy: Floats, cost: Sequence[Ints]) -> bool:
+    """Whether another mode is as accurate and never dearer; of equal ones the first stays."""
+    for other in range(len(accuracy)):
+        if other == mode or accuracy[other] < accuracy[mode] or not np.all(cost[other] <= cost[mode]):
+            continue
+        same = accuracy[other] == accuracy[mode] and np.array_equal(cost[other], cost[mode])
+        if not same or other < mode:
+            return True
+    return False
+
+
+def _frontier(
+    size: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
+) -> Frontier:
+    points = range(int(states.offsets[size]), int(states.offsets[size + 1]))
+    batches = tuple(_batches(point, states, history, order, last) for point in points)
+    accuracy = states.accuracy[points.start : points.stop].copy()
+    return Frontier(accuracy, states.latency_ns[points.start : points.stop].copy(), batches)
+
+
+def _batches(
+    point: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
+) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for mode, before in zip(reversed(order), reversed(history), strict=True):
+        requests = int(states.taken[point])
+        own = []
+        while requests:
+            own.append((mode, int(last[mode][requests])))
+            requests -= own[-1][1]
+        found = sorted(own, key=lambda batch: -batch[1]) + found
+        point, states = int(states.parent[point]), before
+    return tuple(found)
+
+
+def _sorted(batches: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Put batches of one mode together, keeping the order in which modes first appear."""
+    modes = list(dict.fromkeys(mode for mode, _ in batches))
+    return tuple(sorted(batches, key=lambda batch: (modes.index(batch[0]), -batch[1])))
+
+
+def _pareto(latency: Ints, accuracy: Floats) -> Ints:
+    order = np.lexsort((-accuracy, latency))
+    best = np.maximum.accumulate(accuracy[order])
+    keep = np.ones(len(order), bool)
+    keep[1:] = accuracy[order][1:] > best[:-1] + TIE
+    return order[keep]
+
+
+@njit(cache=True, nogil=True)
+def _coin_change(latency: Any, largest: int) -> Any:
+    cost = np.full(largest + 1, UNAVAILABLE, np.int64)
+    last = np.zeros(largest + 1, np.int64)
+    cost[0] = 0
+    for requests in range(1, largest + 1):
+        for size in range(1, min(requests, len(latency) - 1) + 1):
+            if latency[size] >= UNAVAILABLE or cost[requests - size] >= UNAVAILABLE:
+                continue
+            total = cost[requests - size] + latency[size]
+            if total < cost[requests]:
+                cost[requests] = total
+                last[requests] = size
+    return cost, last
+
+
+@njit(cache=True, nogil=True)
+def _merge(offsets: Any, latency: Any, accuracy: Any, cost: Any, gain: float, largest: int) -> Any:
+    """Add one mode: for each size n, Pareto over j of (n − j requests so far) + (j requests in this mode)."""
+    out_offsets = np.zeros(largest + 2, np.int64)
+    capacity = 4 * len(latency) + 64
+    out_latency = np.empty(capacity, np.int64)
+    out_accuracy = np.empty(capacity, np.float64)
+    out_parent = np.empty(capacity, np.int64)
+    out_taken = np.empty(capacity, np.int64)
+    filled = 0
+    for size in range(largest + 1):
+        total = offsets[size + 1] - offsets[0]
+        lat = np.empty(total, np.int64)
+        acc = np.empty(total, np.float64)
+        parent = np.empty(total, np.int64)
+        taken = np.empty(total, np.int64)
+        count = 0
+        for own in range(size + 1):
+            if cost[own] >= UNAVAILABLE:
+                continue
+            for point in range(offsets[size - own], offsets[size - own + 1]):
+                lat[count] = latency[point] + cost[own]
+                acc[count] = accuracy[point] + own * gain
+                parent[count] = point
+                taken[count] = own
+                count += 1
+        order = np.argsort(lat[:count])
+        first = filled
+        for index in order:
+            if filled > first and acc[index] <= out_accuracy[filled - 1] + TIE:
+                continue
+            if filled > first and lat[index] == out_latency[filled - 1]:
+                filled -= 1
+            if filled == capacity:
+                capacity *= 2
+                out_latency = np.append(out_latency, np.empty_like(out_latency))
+                out_accuracy = np.append(out_accuracy, np.empty_like(out_accuracy))
+                out_parent = np.append(out_parent, np.empty_like(out_parent))
+                out_taken = np.append(out_taken, np.empty_like(out_taken))
+            out_latency[filled] = lat[index]
+            out_accuracy[filled] = acc[index]
+            out_parent[filled] = parent[index]
+            out_taken[filled] = taken[index]
+            filled += 1
+        out_offsets[size + 1] = filled
+    return out_offsets, out_latency[:filled], out_accuracy[:filled], out_parent[:filled], out_taken[:filled]

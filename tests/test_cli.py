@@ -55,9 +55,11 @@ def test_unknown_command_imports_no_command() -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command that is listed can be imported and explains itself."""
+    """Every command that is listed can be imported, and its help is its line in the list, then an example."""
     assert cli.run([name, "--help"]) == 0
-    assert f"mosel {name}" in capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Usage: mosel {name}" in text
+    assert f"{cli.COMMANDS[name]} Example: mosel {name} " in text
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -87,7 +89,7 @@ def test_an_error_becomes_a_line_and_a_status(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "app", _Raises(fail))
+    monkeypatch.setattr(cli, "app_for", lambda _: fail)
     assert cli.run(["--help"]) == status
     told = capsys.readouterr().err
     assert told == ("mosel: interrupted\n" if status == 130 else "mosel: a b\n")
@@ -97,29 +99,16 @@ def test_missing_extra_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A command whose library is not installed says which extra brings it."""
-    monkeypatch.setattr(cli, "app", _Raises(lambda *_, **__: _import_error("uvicorn.config")))
+    monkeypatch.setattr(cli, "app_for", lambda _: _import_error("uvicorn.config"))
     assert cli.run(["--help"]) == 2
     assert "pip install 'mosel[serve]'" in capsys.readouterr().err
 
 
 def test_missing_module_of_no_extra_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import that fails for another reason than a missing extra is a bug and keeps its traceback."""
-    monkeypatch.setattr(cli, "app", _Raises(lambda *_, **__: _import_error("mosel.nowhere")))
+    monkeypatch.setattr(cli, "app_for", lambda _: _import_error("mosel.nowhere"))
     with pytest.raises(ImportError, match="cannot import"):
         cli.run(["--help"])
-
-
-class _Raises:
-    """Stands in for the cyclopts application: any call does what it is given."""
-
-    help_flags, version_flags = ("--help",), ("--version",)
-
-    def __init__(self, act: object) -> None:
-        self.act = act
-
-    def __call__(self, *words: object, **options: object) -> None:
-        assert callable(self.act)
-        self.act(*words, **options)
 
 
 def _import_error(name: str) -> None:

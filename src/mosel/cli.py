@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from mosel import __version__
 from mosel.core.errors import MoselError, UsageError
@@ -25,14 +25,7 @@ COMMANDS = {
 
 USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 128 + 2
 
-app = App(
-    name="mosel",
-    help="An inference server that chooses modalities so that multi-modal models meet their deadlines.\n\n"
-    "Example: mosel profile av-digits -o profile.json && mosel serve av-digits --profile profile.json",
-    version=__version__,
-)
-for _name, _help in COMMANDS.items():
-    app.command(f"mosel.commands.{_name}:{_name}", name=_name, help=_help)
+TOP_LEVEL_OPTIONS = ("--help", "-h", "--version")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -45,7 +38,9 @@ def run(words: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     try:
         _check_command(words)
-        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        app_for(words[0] if words else "")(
+            words, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except (UsageError, CycloptsError) as error:
         return _tell(error, USAGE_STATUS)
     except MoselError as error:
@@ -57,9 +52,23 @@ def run(words: Sequence[str] | None = None) -> int:
     return 0
 
 
+def app_for(command: str) -> App:
+    """Return the application in which `command` is explained by its docstring, every other by one line."""
+    app = App(
+        name="mosel",
+        help="An inference server that chooses modalities so that multi-modal models meet their deadlines.\n\n"
+        "Example: mosel profile av-digits -o profile.json && mosel serve av-digits --profile profile.json",
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+    )
+    for name, text in COMMANDS.items():
+        app.command(f"mosel.commands.{name}:{name}", name=name, help=None if name == command else text)
+    return app
+
+
 def _check_command(words: Sequence[str]) -> None:
     # Here because cyclopts would import every command to look for one that is spelt alike.
-    if words and words[0] not in {*COMMANDS, *app.help_flags, *app.version_flags}:
+    if words and words[0] not in {*COMMANDS, *TOP_LEVEL_OPTIONS}:
         kind = "option" if words[0].startswith("-") else "command"
         raise UsageError(f"there is no {kind} {words[0]!r}; the commands are {', '.join(COMMANDS)}")
 

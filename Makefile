@@ -24,7 +24,7 @@ test: .venv/.dev  ## formatter check, linter, strict types, import contracts, do
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 3
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/pytest
 
 bench: .venv/.bench  ## run every benchmark in benchmarks/
@@ -34,7 +34,7 @@ format: .venv/.dev  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .
 
 docs: .venv/.dev  ## build the documentation in site/
-	@$(BIN)/mkdocs build --strict --quiet && echo site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo site/index.html
 
 wheel: .venv/.dev  ## build the wheel in dist/
 	@$(BIN)/python -m build --wheel --outdir dist . > /dev/null && ls dist/*.whl

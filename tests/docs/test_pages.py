@@ -1,0 +1,123 @@
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mosel.core import tables
+from mosel.core.files import sha256
+from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
+from tests.docs.blocks import PAGES, ROOT, blocks_of
+
+
+def test_state_table_is_the_code_s() -> None:
+    """The table of states in the docs is TRANSITIONS, row by row."""
+    rows = _rows("how-it-works.md", "states")
+    shown = {row[0]: {word.strip("` ") for word in row[1].split(",")} - {"–"} for row in rows}
+    assert shown == {f"`{state}`": {str(s) for s in after} for state, after in TRANSITIONS.items()}
+
+
+def test_every_reason_is_explained() -> None:
+    """Each reason that a receipt can carry is in the docs, with the code's words and outcomes that exist."""
+    rows = {row[0].strip("`"): row for row in _rows("how-it-works.md", "reasons")}
+    assert set(rows) == {str(reason) for reason in Reason}
+    for _, outcomes, _ in rows.values():
+        assert {word.strip() for word in outcomes.split(",")} <= {str(outcome) for outcome in OUTCOMES}
+    meanings = re.findall(r'^    \w+ = "(\w+)"\n    """(.*?)"""', inspect.getsource(Reason), re.MULTILINE)
+    assert len(meanings) == len(Reason)
+    for reason, meaning in meanings:
+        assert rows[reason][2].startswith(meaning)
+
+
+def test_outcomes_of_the_formats_are_the_code_s() -> None:
+    """The reference of the formats explains the five outcomes and no other."""
+    section = _page("formats.md").split("## Outcomes")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == {str(o) for o in OUTCOMES}
+
+
+def test_examples_of_the_formats_are_valid(tmp_path: Path) -> None:
+    """The profile and the plan that the reference shows pass every check that reading makes."""
+    shown = {block.title: block.text for block in blocks_of(ROOT / "docs" / "formats.md")}
+    profile = tables.decode_profile(shown["profile.json"].encode(), "formats.md")
+    (tmp_path / "plan.json").write_text(shown["plan.json"])
+    plan = tables.read_plan(tmp_path / "plan.json")
+    assert plan.model == profile.model
+    assert len(plan.profile_sha256) == len(sha256(b""))
+
+
+def test_every_key_of_a_profile_is_explained() -> None:
+    """The reference names each key of profile.json and plan.json that the code knows."""
+    section = _page("formats.md").split("## profile.json")[1].split("## workload.csv")[0]
+    for table in (tables.Profile, tables.Mode, tables.Device, tables.Plan, tables.PlanPoint):
+        for key in table.__struct_fields__:
+            assert f"`{key}`" in section or f'"{key}"' in section, key
+
+
+def test_paths_of_the_paper_s_map_exist() -> None:
+    """Every file and folder that the map from the paper to the code names exists."""
+    named = set(re.findall(r"`([a-z_]+/(?:[a-z_]+\.py|(?:[a-z_]+/)?)?)`", _page("paper-to-code.md")))
+    assert len(named) > 10
+    missing = [n for n in named if not (ROOT / "src" / "mosel" / n).exists() and not (ROOT / n).exists()]
+    assert not missing
+
+
+def test_floors_of_the_map_are_the_contract_s() -> None:
+    """The map of the floors names every package of `src/mosel`, in the README's page and in CONTRIBUTING."""
+    folders = {f"{p.name}/" for p in (ROOT / "src" / "mosel").iterdir() if (p / "__init__.py").exists()}
+    for text in (_page("how-it-works.md"), (ROOT / "CONTRIBUTING.md").read_text()):
+        assert [name for name in folders if name not in text] == []
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent == ROOT], ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of README and CONTRIBUTING is a file (mkdocs checks those of the docs)."""
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_is_short() -> None:
+    """The README has fewer than 150 lines."""
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_readme_s_table_is_the_committed_results() -> None:
+    """The README's result table is what the script writes from the committed results, no number by hand."""
+    script = _script("results_table")
+    readme = (ROOT / "README.md").read_text()
+    assert script.with_block(readme, script.committed()) == readme
+
+
+def test_reference_of_the_command_line_is_its_help() -> None:
+    """The page on the command line is what the script writes from the commands' docstrings."""
+    script = _script("command_line")
+    assert script.PAGE.read_text() == script.page(), "run scripts/command_line.py"
+
+
+def test_pages_need_no_network() -> None:
+    """No picture, font or script of the docs is loaded from elsewhere."""
+    assert not [p.name for p in PAGES if re.search(r"!\[[^]]*\]\(https?:|<script|<link|@import", p.read_text())]
+    for picture in (ROOT / "docs" / "assets").glob("*.svg"):
+        assert not re.search(r"(href|src)=|@import|url\(", picture.read_text())
+
+
+def _page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def _rows(page: str, marker: str) -> list[list[str]]:
+    block = _page(page).split(f"<!-- {marker}:begin -->")[1].split(f"<!-- {marker}:end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.strip().splitlines()[2:]]
+    assert rows
+    return rows
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

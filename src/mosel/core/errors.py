@@ -5,6 +5,7 @@
     │   ├── FileError         a file that cannot be read, parsed or trusted
     │   ├── ModelError        a model that cannot be found or is not declared well
     │   ├── InputError        tensors or parameters of a request that do not fit the model
+    │   │   └── TooLargeError a request over a limit of the server: HTTP 413
     │   └── UnknownModelError a model name that is not served: HTTP 404
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
     └── ExecutionError        a model or a worker failed while running: exit status 1, HTTP 500
@@ -32,6 +33,10 @@ class ModelError(UsageError):
 
 class InputError(UsageError):
     """Tensors or parameters of a request that do not fit the model's metadata."""
+
+
+class TooLargeError(InputError):
+    """A request whose body is larger than the server takes."""
 
 
 class UnknownModelError(UsageError):

@@ -166,7 +166,12 @@ def read_plan(path: Path) -> Plan:
 def write_plan(plan: Plan, path: Path) -> None:
     """Write `plan` atomically, after the checks that reading makes."""
     check_plan(plan, str(path))
-    write_atomic(path, msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n")
+    write_atomic(path, encode_plan(plan))
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """Return `plan` as the JSON of its file."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1) + b"\n"
 
 
 def check_profile(profile: Profile, source: str) -> None:

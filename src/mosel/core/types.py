@@ -76,7 +76,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchRun:
-    """A batch as it ran, for receipts and `batches.csv`."""
+    """A batch as it ran, for receipts and `batches.csv`; `requests` of its `size` are the receipt's job's."""
 
     id: int
     worker: int
@@ -84,6 +84,7 @@ class BatchRun:
     size: int
     start_ns: int
     finish_ns: int
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ State changes follow `core/states.py`; a change that the table does not allow is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mosel.core.states import TRANSITIONS, Reason, State
 from mosel.core.types import ACCURACY_TOLERANCE, Batch, BatchRun, Job, Receipt
-from mosel.online.tables import ModelTable, Strategy
+from mosel.online.tables import NO_STRATEGY, ModelTable, Strategy, point
+from mosel.solve.cover import Frontier, cheapest_reaching
 
 MOST_FAULTS = 2
 """How many batches may fail or be lost under a job before it is answered `failed`."""
@@ -33,6 +34,8 @@ class LiveJob:
         fault: why, if one did.
         detail: what went wrong last, in one line.
         strategy: how the policy means to run the waiting requests.
+        frontier: the strategies of as many requests as wait (𝒫).
+        first: the first of these that reaches what is needed.
     """
 
     job: Job
@@ -49,6 +52,8 @@ class LiveJob:
     fault: Reason | None = None
     detail: str = ""
     strategy: Strategy | None = None
+    frontier: Frontier = NO_STRATEGY
+    first: int = 0
 
     @property
     def needed(self) -> float:
@@ -61,9 +66,35 @@ class LiveJob:
         return self.job.deadline_ns, self.job.arrival_ns, self.job.id
 
     @property
+    def longest_ns(self) -> int:
+        """The latency of the longest batch of the strategy in force."""
+        batches = self.strategy.batches if self.strategy else ()
+        return max((int(self.table.latency_ns[m, self.bucket, size]) for m, size in batches), default=0)
+
+    @property
     def is_done(self) -> bool:
         """Whether every request ran."""
         return not self.waiting and not self.running
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a strategy for the waiting requests reaches what is needed."""
+        return self.first < len(self.frontier)
+
+    @property
+    def cheapest(self) -> Strategy:
+        """The fastest strategy that meets what is left of the accuracy SLO (𝒫, §5.1)."""
+        return point(self.frontier, self.first)
+
+    @property
+    def most_accurate(self) -> Strategy:
+        """The fastest of the most accurate strategies (§4.3: what a new job adopts)."""
+        return point(self.frontier, len(self.frontier) - 1)
+
+    def look_up(self) -> None:
+        """Find the strategies for what waits now; needed after every change of that."""
+        self.frontier = self.table.frontier(self.bucket, self.mask, len(self.waiting))
+        self.first = cheapest_reaching(self.frontier, self.needed)
 
     def move(self, state: State) -> None:
         """Enter `state`."""
@@ -84,7 +115,7 @@ class LiveJob:
     def settle(self, requests: Sequence[int], run: BatchRun) -> None:
         """Note that these requests, which were with a worker, are done."""
         self.running -= len(requests)
-        self.runs.append(run)
+        self.runs.append(replace(run, requests=len(requests)))
 
     def give_back(self, requests: Sequence[int], mode: int) -> None:
         """Let requests that were with a worker wait again; they did not run."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.online.jobs import LiveJob
+from mosel.online.tables import Strategy
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -22,12 +23,13 @@ class JobQueue:
     The columns, of shape (jobs,), as views that hold until the next change:
         deadline_ns, arrival_ns, waiting (requests), weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
+        longest_ns: the latency of the longest batch of the strategy with which it waits.
         planned_ns, planned_accuracy: of the strategy in force.
     """
 
     __slots__ = ("_columns", "_jobs", "_size")
 
-    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns")
+    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns", "longest_ns")
     FLOAT_NAMES = ("weight", "planned_accuracy")
 
     def __init__(self) -> None:
@@ -85,8 +87,18 @@ class JobQueue:
         live = self._jobs[row]
         self._columns["waiting"][row] = len(live.waiting)
         self._columns["least_ns"][row] = least_ns
+        self._columns["longest_ns"][row] = live.longest_ns
         self._columns["planned_ns"][row] = live.strategy.latency_ns if live.strategy else least_ns
         self._columns["planned_accuracy"][row] = live.strategy.accuracy if live.strategy else live.needed
+
+    def plan(self, row: int, strategy: Strategy) -> None:
+        """Put another strategy in force for a job; what waits is the same."""
+        live = self._jobs[row]
+        if live.strategy is not strategy:
+            live.strategy = strategy
+            self._columns["planned_ns"][row] = strategy.latency_ns
+            self._columns["planned_accuracy"][row] = strategy.accuracy
+            self._columns["longest_ns"][row] = live.longest_ns
 
     def _view(self, name: str) -> NDArray[np.int64] | NDArray[np.float64]:
         view = self._columns[name][: self._size]

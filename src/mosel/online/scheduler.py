@@ -198,8 +198,8 @@ class Scheduler:
     def _give_back(self, live: LiveJob, requests: Sequence[int], mode: int, now_ns: int) -> None:
         """Let requests wait again, or end the job if it has failed too often or can no longer be served."""
         live.give_back(requests, mode)
-        reachable = live.table.cheapest(live.bucket, live.mask, len(live.waiting), live.needed)
-        in_time = reachable is not None and now_ns + reachable.latency_ns <= live.job.deadline_ns
+        live.look_up()
+        in_time = live.reachable and now_ns + live.cheapest.latency_ns <= live.job.deadline_ns
         if live.faults >= MOST_FAULTS or not in_time:
             assert live.fault is not None
             self._end(live, State.FAILED, live.fault, live.detail, now_ns)
@@ -271,8 +271,7 @@ class Scheduler:
         """Carry out a decision; whether it sent a batch."""
         dropped = [self._queue.jobs[row] for row in decision.drop]
         for row, strategy in decision.plans.items():
-            self._queue.jobs[row].strategy = strategy
-            self._refresh(row)
+            self._queue.plan(row, strategy)
         if decision.batch is not None:
             self._send(decision.batch, worker, now_ns)
         self._give_up(dropped, now_ns)
@@ -321,6 +320,7 @@ class Scheduler:
 
     def _refresh(self, row: int) -> None:
         live = self._queue.jobs[row]
+        live.look_up()
         live.strategy = live.strategy or self._policy.first(live)
         self._queue.refresh(row, self._policy.least(live).latency_ns)
 
@@ -342,14 +342,15 @@ def _refusal(live: LiveJob, workers: Sequence[object], now_ns: int) -> tuple[Rea
         live.bucket = table.bucket_of(job.length)
     except ValueError as error:
         return Reason.BAD_INPUT, str(error)
-    found = table.cheapest(live.bucket, live.mask, job.requests, live.needed)
-    if found is None:
+    live.look_up()
+    if not live.reachable:
         return Reason.ACCURACY_UNREACHABLE, _unreachable(job, table, live.mask)
     left_ns = job.deadline_ns - max(now_ns, job.arrival_ns)
-    if left_ns * len(workers) < found.latency_ns:
+    least_ns = live.cheapest.latency_ns
+    if left_ns * len(workers) < least_ns:
         return Reason.LATENCY_UNREACHABLE, (
             f"even alone, {job.requests} requests at accuracy {job.accuracy_slo:g} take at least "
-            f"{found.latency_ns / 1e6:.1f} ms, and {max(left_ns, 0) / 1e6:.1f} ms are left; "
+            f"{least_ns / 1e6:.1f} ms, and {max(left_ns, 0) / 1e6:.1f} ms are left; "
             "allow a longer latency SLO"
         )
     return None

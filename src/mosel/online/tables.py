@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.core.clock import to_ns
+from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
 from mosel.core.tables import Profile
 from mosel.online.estimator import Estimator
-from mosel.solve.cover import UNAVAILABLE, Frontier, cheapest_batches, cheapest_reaching, combine, frontiers
+from mosel.solve.cover import Frontier, cheapest_batches, combine, frontiers
 
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
@@ -41,6 +41,10 @@ class Strategy:
         return sum(size for _, size in self.batches)
 
 
+NO_STRATEGY = Frontier(np.empty(0), np.empty(0, np.int64), ())
+"""The frontier of a job that no mode can serve."""
+
+
 class ModelTable:
     """One model's modes, latencies and frontiers.
 
@@ -57,10 +61,10 @@ class ModelTable:
         self.model = profile.model
         self.modalities = profile.modalities
         self.modes = profile.mode_names
-        self.accuracy: Floats = np.array([mode.accuracy for mode in profile.modes], np.float64)
+        self.accuracy: Floats = accuracies(profile)
         self.masks: Ints = np.array([self.mask_of(mode.modalities) for mode in profile.modes], np.int64)
         self.length_buckets = profile.length_buckets
-        self.profiled_ns = _dense(profile)
+        self.profiled_ns = latency_table(profile)
         self.largest = int(profile.batch_sizes[-1])
         self.every_mask = self.mask_of(profile.modalities)
         self._ratios: Floats = np.ones(len(self.modes))
@@ -119,22 +123,6 @@ class ModelTable:
         """Return the batch sizes that `mode` can run at, ascending."""
         return np.flatnonzero(self.profiled_ns[mode, bucket] < UNAVAILABLE)
 
-    def strategies(self, bucket: int, mask: int, requests: int, needed: float) -> list[Strategy]:
-        """Return the strategies whose accuracy sum is at least `needed`, cheapest first."""
-        frontier = self.frontier(bucket, mask, requests)
-        return [point(frontier, index) for index in range(cheapest_reaching(frontier, needed), len(frontier))]
-
-    def cheapest(self, bucket: int, mask: int, requests: int, needed: float) -> Strategy | None:
-        """Return the fastest strategy whose accuracy sum is at least `needed`, or None."""
-        frontier = self.frontier(bucket, mask, requests)
-        index = cheapest_reaching(frontier, needed)
-        return point(frontier, index) if index < len(frontier) else None
-
-    def most_accurate(self, bucket: int, mask: int, requests: int) -> Strategy:
-        """Return the fastest of the most accurate strategies."""
-        frontier = self.frontier(bucket, mask, requests)
-        return point(frontier, len(frontier) - 1)
-
     def single_mode(self, mode: int, bucket: int, requests: int) -> Strategy:
         """Return the fastest batches that run all requests in one mode."""
         cost, last = cheapest_batches(self.latency_ns[mode, bucket], requests)
@@ -160,7 +148,7 @@ class ModelTable:
     def _cover(self, bucket: int, mask: int) -> list[Frontier]:
         usable = self.usable(mask)
         if not usable:
-            return [_nothing()] * (self.largest + 1)
+            return [NO_STRATEGY] * (self.largest + 1)
         found = frontiers(self.latency_ns[usable, bucket], self.accuracy[usable], self.largest)
         return [_renamed(frontier, usable) for frontier in found]
 
@@ -179,21 +167,6 @@ class ModelTable:
 def point(frontier: Frontier, index: int) -> Strategy:
     """Return one point of a frontier as a strategy."""
     return Strategy(frontier.batches[index], int(frontier.latency_ns[index]), float(frontier.accuracy[index]))
-
-
-def _dense(profile: Profile) -> Ints:
-    largest = profile.batch_sizes[-1]
-    table = np.full((len(profile.modes), profile.buckets, largest + 1), UNAVAILABLE, np.int64)
-    for index, mode in enumerate(profile.modes):
-        for bucket, column in enumerate(profile.columns(mode.latency_s)):
-            for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
-                table[index, bucket, size] = to_ns(latency_s)
-    table.setflags(write=False)
-    return table
-
-
-def _nothing() -> Frontier:
-    return Frontier(np.empty(0), np.empty(0, np.int64), ())
 
 
 def _renamed(frontier: Frontier, modes: list[int]) -> Frontier:

@@ -21,7 +21,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-WORK_CAP = 200_000
+TIE = 1e-9
+"""Values that differ by less count as equal."""
+
+WORK_CAP = 50_000
 """How many state × option pairs `best` looks at before it settles for the greedy answer."""
 
 
@@ -81,15 +84,25 @@ def exact(options: Options, budget_ns: Ints, work_cap: int = 1 << 62) -> Assignm
     """Return the best assignment, or None if there is none or the work cap was reached."""
     if not options.jobs:
         return Assignment(np.empty(0, np.int64), 0.0, 0.0)
-    choice, gain = _exact(options.offsets, options.latency_ns, options.gain, tight(budget_ns), work_cap)
-    return None if len(choice) == 0 else Assignment(choice, float(gain), float(gain))
+    columns = options.offsets, options.latency_ns, options.gain, tight(budget_ns)
+    start, least, bound, prices = _greedy(*columns)
+    if len(start) == 0:
+        return None
+    if bound - least <= TIE:
+        return Assignment(start, float(least), float(least))
+    choice, gain, finished = _exact(*columns, prices, least, work_cap)
+    if not finished:
+        return None
+    if len(choice) == 0:  # no state could beat the greedy answer
+        return Assignment(start, float(least), float(least))
+    return Assignment(choice, float(gain), float(gain))
 
 
 def greedy(options: Options, budget_ns: Ints) -> Assignment | None:
     """Return a near-best assignment with an upper bound, or None if nothing fits."""
     if not options.jobs:
         return Assignment(np.empty(0, np.int64), 0.0, 0.0)
-    choice, gain, bound = _greedy(options.offsets, options.latency_ns, options.gain, tight(budget_ns))
+    choice, gain, bound, _ = _greedy(options.offsets, options.latency_ns, options.gain, tight(budget_ns))
     return None if len(choice) == 0 else Assignment(choice, float(gain), float(bound))
 
 
@@ -120,10 +133,15 @@ def _keep_feasible(least: Any, budget: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _exact(offsets: Any, latency: Any, gain: Any, budget: Any, work_cap: int) -> Any:
-    """Pareto states job by job; each state remembers its parent and option for the way back."""
+def _exact(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any, least: float, work_cap: int) -> Any:
+    """Pareto states job by job; each state remembers its parent and option for the way back.
+
+    `prices` are the relaxation's: what a nanosecond of work at each job costs in gain. A state from which even
+    the priced relaxation of the jobs to come cannot beat `least` is left out.
+    """
     jobs = len(offsets) - 1
     nothing = np.empty(0, np.int64)
+    ahead = _ahead(offsets, latency, gain, budget, prices)
     starts = np.zeros(jobs + 2, np.int64)
     starts[1] = 1
     capacity = 1024
@@ -138,28 +156,31 @@ def _exact(offsets: Any, latency: Any, gain: Any, budget: Any, work_cap: int) ->
         first, last = starts[job], starts[job + 1]
         work += (last - first) * (high - low)
         if work > work_cap:
-            return nothing, 0.0
+            return nothing, 0.0, False
+        price = prices[job + 1] if job + 1 < jobs else 0.0
         # A k-way merge over the options: states are ascending, so each option's sums are ascending too.
         heads = np.full(high - low, first, np.int64)
         begin = filled
         while True:
-            chosen, least = -1, np.int64(0)
+            chosen, soonest = -1, np.int64(0)
             for index in range(high - low):
                 if heads[index] < last:
                     total = elapsed[heads[index]] + latency[low + index]
                     if total > budget[job]:
                         heads[index] = last
-                    elif chosen < 0 or total < least:
-                        chosen, least = index, total
+                    elif chosen < 0 or total < soonest:
+                        chosen, soonest = index, total
             if chosen < 0:
                 break
             state = heads[chosen]
             heads[chosen] += 1
             worth = value[state] + gain[low + chosen]
+            if worth - price * soonest + ahead[job + 1] <= least + TIE:
+                continue
             if filled > begin:
                 if worth <= value[filled - 1] + 1e-12:
                     continue
-                if elapsed[filled - 1] == least:
+                if elapsed[filled - 1] == soonest:
                     filled -= 1
             if filled == capacity:
                 capacity *= 2
@@ -167,21 +188,35 @@ def _exact(offsets: Any, latency: Any, gain: Any, budget: Any, work_cap: int) ->
                 value = np.append(value, np.empty_like(value))
                 parent = np.append(parent, np.empty_like(parent))
                 option = np.append(option, np.empty_like(option))
-            elapsed[filled] = least
+            elapsed[filled] = soonest
             value[filled] = worth
             parent[filled] = state
             option[filled] = chosen
             filled += 1
         starts[job + 2] = filled
         if filled == begin:
-            return nothing, 0.0
+            return nothing, least, True
     choice = np.empty(jobs, np.int64)
     state = filled - 1
     total_gain = value[state]
     for job in range(jobs - 1, -1, -1):
         choice[job] = option[state]
         state = parent[state]
-    return choice, total_gain
+    return choice, total_gain, True
+
+
+@njit(cache=True, nogil=True)
+def _ahead(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any) -> Any:
+    """For every i the priced relaxation of jobs i and later; work e before them takes prices[i]·e off it."""
+    jobs = len(offsets) - 1
+    ahead = np.zeros(jobs + 1, np.float64)
+    for job in range(jobs - 1, -1, -1):
+        top = -np.inf
+        for index in range(offsets[job], offsets[job + 1]):
+            top = max(top, gain[index] - prices[job] * latency[index])
+        later = prices[job + 1] if job + 1 < jobs else 0.0
+        ahead[job] = ahead[job + 1] + top + (prices[job] - later) * budget[job]
+    return ahead
 
 
 @njit(cache=True, nogil=True)
@@ -197,7 +232,7 @@ def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
         value += gain[offsets[job]]
         slack[job] = budget[job] - elapsed
         if slack[job] < 0:
-            return np.empty(0, np.int64), 0.0, 0.0
+            return np.empty(0, np.int64), 0.0, 0.0, np.empty(0, np.float64)
     for job in range(jobs - 2, -1, -1):
         slack[job] = min(slack[job], slack[job + 1])
     steps = len(latency)
@@ -221,6 +256,11 @@ def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
     relaxed = slack.copy()
     bound = value
     blocked = np.zeros(jobs, np.bool_)
+    prices = np.zeros(jobs, np.float64)
+    full = 0
+    while count and full < jobs and relaxed[full] <= 0:
+        prices[full] = density[order[0]]
+        full += 1
     at_choice = np.zeros(jobs, np.int64)
     for index in order:
         job, to = step_job[index], step_to[index]
@@ -232,6 +272,9 @@ def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
         if share > 0:
             bound += worth * (share / extra)
             _spend(relaxed, job, share)
+            while full < jobs and relaxed[full] <= 0:
+                prices[full] = density[index]
+                full += 1
         elif extra == 0:
             bound += worth
         at_choice[job] = to
@@ -246,7 +289,7 @@ def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
         else:
             blocked[job] = True
     value = _fill(offsets, latency, gain, slack, choice, value)
-    return choice, value, max(bound, value)
+    return choice, value, max(bound, value), prices
 
 
 @njit(cache=True, nogil=True)

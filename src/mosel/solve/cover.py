@@ -19,8 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-UNAVAILABLE = np.int64(1) << 60
-"""The latency of a batch size that a mode was not profiled for."""
+from mosel.core.arrays import UNAVAILABLE
 
 TIE = 1e-12
 

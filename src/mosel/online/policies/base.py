@@ -61,13 +61,17 @@ class View:
     options: Options
     rng: np.random.Generator
 
-    def budget_ns(self, margin_ns: int | None = None) -> Ints:
+    def budget_ns(self) -> Ints:
         """Return, per row, how much work all workers together can do by that job's deadline.
 
-        Exact for one worker. With several it lets work flow freely between them, so it is an upper limit.
+        Exact for one worker. With several, work up to a job's own longest batch flows freely between them
+        and that batch then runs on one, which is how a list schedule fills them.
         """
-        margin = self.margin_ns if margin_ns is None else margin_ns
-        return capacity(self.free_ns, self.queue.ints("deadline_ns") - margin)
+        by_ns = self.queue.ints("deadline_ns") - self.margin_ns
+        if len(self.free_ns) == 1:
+            return capacity(self.free_ns, by_ns)
+        longest_ns = self.queue.ints("longest_ns")
+        return capacity(self.free_ns, by_ns - longest_ns) + longest_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +129,13 @@ def capacity(free_ns: Ints, by_ns: Ints) -> Ints:
 
 
 def cheapest(live: LiveJob) -> Strategy:
-    """Return the fastest strategy that meets what is left of the job's accuracy SLO (𝒫, §5.1)."""
-    found = live.table.cheapest(live.bucket, live.mask, len(live.waiting), live.needed)
-    assert found is not None, "a queued job can reach its accuracy SLO"
-    return found
+    """Return the fastest strategy that meets what is left of the job's accuracy SLO."""
+    return live.cheapest
 
 
 def most_accurate(live: LiveJob) -> Strategy:
-    """Return the most accurate strategy (§4.3: what a new job adopts)."""
-    return live.table.most_accurate(live.bucket, live.mask, len(live.waiting))
+    """Return the most accurate strategy."""
+    return live.most_accurate
 
 
 def full_modalities(live: LiveJob) -> Strategy:

@@ -7,9 +7,8 @@ given up. They differ in which strategies the others get.
 
 import numpy as np
 
-from mosel.online.jobs import LiveJob
 from mosel.online.policies.base import Decision, Ints, View, cheapest, head_batch
-from mosel.online.tables import Strategy
+from mosel.online.tables import Strategy, point
 from mosel.solve.assign import Options as Choices
 from mosel.solve.assign import best, keep_feasible
 
@@ -68,7 +67,7 @@ def optimized(view: View) -> Decision:
     """
     kept = _feasible(view)
     menu = _Menu(view, kept)
-    found = best(menu.choices(range(len(kept))), view.budget_ns()[kept], view.options.work_cap)
+    found = best(menu.choices(len(kept)), view.budget_ns()[kept], view.options.work_cap)
     assert found is not None, "jobs that are kept fit at their fastest"
     for position, index in enumerate(found.choice):
         menu.take(position, int(index))
@@ -76,41 +75,36 @@ def optimized(view: View) -> Decision:
 
 
 class _Menu:
-    """The strategies that each kept job may choose from, looked up once a decision."""
+    """The strategies that each kept job may choose from."""
 
     def __init__(self, view: View, kept: Ints) -> None:
         self.plans: Plans = {}
         self._kept = kept
-        jobs = view.queue.jobs
-        self._strategies = [_reachable(jobs[row]) for row in kept]
+        self._jobs = [view.queue.jobs[row] for row in kept]
         self._work_cap = view.options.work_cap
 
-    def choices(self, positions: range) -> Choices:
-        """Return the options of these jobs for the solver."""
-        columns = [
-            (
-                np.array([s.latency_ns for s in self._strategies[position]], np.int64),
-                np.array([s.accuracy for s in self._strategies[position]]),
-            )
-            for position in positions
-        ]
-        return Choices.of(columns)
+    def choices(self, count: int) -> Choices:
+        """Return the options of the first `count` jobs for the solver."""
+        return Choices.of(
+            [
+                (job.frontier.latency_ns[job.first :], job.frontier.accuracy[job.first :])
+                for job in self._jobs[:count]
+            ]
+        )
 
     def choose(self, last: int, budget: Ints, planned: Ints) -> None:
         """Maximise accuracy of jobs 0..last with the sum of their latencies within the last one's budget."""
-        found = best(self.choices(range(last + 1)), np.full(last + 1, budget[last]), self._work_cap)
+        found = best(self.choices(last + 1), np.full(last + 1, budget[last]), self._work_cap)
         assert found is not None, "jobs that are kept fit at their fastest"
         for position, index in enumerate(found.choice):
             planned[position] = self.take(position, int(index)).latency_ns
 
     def take(self, position: int, index: int) -> Strategy:
-        strategy = self._strategies[position][index]
+        """Note that a job is to run its `index`-th option."""
+        job = self._jobs[position]
+        strategy = point(job.frontier, job.first + index)
         self.plans[int(self._kept[position])] = strategy
         return strategy
-
-
-def _reachable(live: LiveJob) -> list[Strategy]:
-    return live.table.strategies(live.bucket, live.mask, len(live.waiting), live.needed)
 
 
 def _feasible(view: View) -> Ints:

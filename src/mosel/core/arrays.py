@@ -1,0 +1,27 @@
+"""𝒟 as arrays: what the planner and the scheduler compute on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.clock import to_ns
+from mosel.core.tables import Profile
+
+UNAVAILABLE = np.int64(1) << 60
+"""The latency, in nanoseconds, of a batch size that a mode was not profiled for."""
+
+
+def latency_table(profile: Profile) -> NDArray[np.int64]:
+    """Return 𝒟 in nanoseconds, of shape (modes, length buckets, largest batch + 1), indexed by batch size."""
+    shape = (len(profile.modes), profile.buckets, profile.batch_sizes[-1] + 1)
+    table = np.full(shape, UNAVAILABLE, np.int64)
+    for index, mode in enumerate(profile.modes):
+        for bucket, column in enumerate(profile.columns(mode.latency_s)):
+            for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
+                table[index, bucket, size] = to_ns(latency_s)
+    table.setflags(write=False)
+    return table
+
+
+def accuracies(profile: Profile) -> NDArray[np.float64]:
+    """Return the accuracy of every mode, of shape (modes,)."""
+    return np.array([mode.accuracy for mode in profile.modes], np.float64)

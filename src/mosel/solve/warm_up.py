@@ -1,0 +1,16 @@
+"""Compiling ahead: numba compiles a function when it is first called, which no deadline should wait for."""
+
+import numpy as np
+
+from mosel.solve.assign import Options, exact, keep_feasible
+from mosel.solve.cover import frontiers
+
+
+def warm_up() -> None:
+    """Compile (or load from the cache beside the package) every function that decisions call."""
+    latency = np.array([[0, 2, 3], [0, 4, 7]], np.int64)
+    front = frontiers(latency, np.array([0.5, 0.9]), 2)[2]
+    options = Options.of([(front.latency_ns, front.accuracy)] * 3)
+    budget = np.array([5, 12, 14], np.int64)
+    exact(options, budget)
+    keep_feasible(front.latency_ns, budget[: len(front)])

@@ -14,8 +14,12 @@ def test_every_error_is_below_mosel_error() -> None:
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     """The drawing at the top of the module names each error below its parent."""
-    drawn = re.findall(r"^ {4}(│ {3})?(?:[├└]── )?(\w+Error)\b", errors.__doc__ or "", re.MULTILINE)
-    parents = {name: "UsageError" if inner else "MoselError" for inner, name in drawn[1:]}
+    above: list[str] = []
+    parents: dict[str, str] = {}
+    for indent, name in re.findall(r"^ {4}([│ ├└─]*)(\w+Error)\b", errors.__doc__ or "", re.MULTILINE):
+        above[len(indent) // 4 :] = [name]
+        parents[name] = above[-2] if len(above) > 1 else ""
+    assert parents.pop("MoselError") == ""
     real = {
         name: kind.__bases__[0].__name__
         for name, kind in inspect.getmembers(errors, inspect.isclass)

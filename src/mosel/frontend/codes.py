@@ -1,0 +1,68 @@
+"""The only place that knows protocol codes: an error or a receipt becomes an HTTP status (`docs/formats.md`).
+
+| what happened | HTTP |
+| --- | --- |
+| served, late | 200 |
+| bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 |
+| a model, or a path, that is not there | 404 |
+| a body over the server's limit | 413 |
+| refused on arrival, dropped, overloaded, draining, loading | 503 with Retry-After |
+| a model or a worker failed | 500 |
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from mosel.core.clock import to_s
+from mosel.core.errors import MoselError, RefusedError, TooLargeError, UnknownModelError, UsageError
+from mosel.core.states import Reason, State
+from mosel.core.types import Receipt
+from mosel.frontend.calls import Parameter, receipt_parameters
+
+OK, BAD_REQUEST, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 404, 500, 503
+NOT_ALLOWED, TOO_LARGE = 405, 413
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that gets no outputs: its status, the message, and after how long to try again, if ever."""
+
+    status: int
+    message: str
+    retry_after_s: int | None = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+
+
+def refusal_of_error(error: MoselError) -> Refusal:
+    """Return what an error means to a client."""
+    message = " ".join(str(error).split())
+    if isinstance(error, RefusedError):
+        return Refusal(UNAVAILABLE, message, _whole(error.retry_after_s))
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), INTERNAL)
+    return Refusal(status, message)
+
+
+def refusal_of_receipt(receipt: Receipt) -> Refusal:
+    """Return what the receipt of a job without outputs (neither served nor late) means to its client.
+
+    A client is asked to wait one latency SLO: by then every job that is now queued has its outcome.
+    """
+    message = f"{receipt.outcome.value} ({receipt.reason.value}): {receipt.detail}"
+    parameters = receipt_parameters(receipt)
+    if receipt.reason in (Reason.ACCURACY_UNREACHABLE, Reason.BAD_INPUT):
+        return Refusal(BAD_REQUEST, message, None, parameters)
+    if receipt.outcome is State.FAILED:
+        return Refusal(INTERNAL, message, None, parameters)
+    wait_s = to_s(receipt.job.deadline_ns - receipt.job.arrival_ns)
+    return Refusal(UNAVAILABLE, message, _whole(wait_s), parameters)
+
+
+_STATUS: dict[type[MoselError], int] = {
+    TooLargeError: TOO_LARGE,
+    UnknownModelError: NOT_FOUND,
+    UsageError: BAD_REQUEST,
+}
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

@@ -1,0 +1,112 @@
+"""How a server is configured: a frozen table, from a TOML file and from the command line, which wins."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from mosel.core.errors import FileError, UsageError
+from mosel.core.files import read_bytes
+from mosel.frontend.checks import Limits
+
+CONFIG_LIMIT_BYTES = 1 << 20
+ENGINES = ("local",)
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Duration = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that `mosel serve` takes.
+
+    Attributes:
+        models: zoo names, or package.module:object.
+        profile: profile files, one for each model that shall not use its cached profile.
+        accuracy: a JSON file of accuracies that replace the profile's.
+        policy: how jobs are scheduled.
+        http: HOST:PORT to listen on; port 0 takes a free one.
+        workers: how many worker processes.
+        device: what the workers run on; empty takes CUDA where there is any, else the CPU.
+        threads: of each worker, on a CPU.
+        seed: for policies that draw lots.
+        engine: what the workers stand on.
+        drain_s: how long jobs that were accepted may still run after SIGTERM.
+        body_bytes: the largest request body.
+        job_requests: the largest job.
+        options: tuning of the scheduler and its policies, by the names of its `Options`.
+    """
+
+    models: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
+    accuracy: str | None = None
+    policy: str = "optimized"
+    http: str = "127.0.0.1:8000"
+    workers: Count = 1
+    device: str = ""
+    threads: Count = 1
+    seed: int = 0
+    engine: str = "local"
+    drain_s: Duration = 30.0
+    body_bytes: Count = 64 << 20
+    job_requests: Count = 1024
+    options: dict[str, int | float | str | bool] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """How much one call may carry."""
+        return Limits(self.body_bytes, self.job_requests)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+def read_config(path: Path | None, words: Mapping[str, object]) -> ServeConfig:
+    """Return the configuration: what the command line gives in `words`, else what the file at `path` says.
+
+    Raises:
+        FileError: the file cannot be read, is no TOML, or has an unknown key or a wrong value.
+        UsageError: a word of the command line has a wrong value.
+    """
+    from_file = {} if path is None else _read_toml(path)
+    unknown = [key for key in from_file if key not in ServeConfig.__struct_fields__]
+    if unknown:
+        known = ", ".join(ServeConfig.__struct_fields__)
+        raise FileError(f"{path}: key `{unknown[0]}` is unknown; expected some of {known}")
+    for key in ("models", "profile"):
+        if isinstance(one := from_file.get(key), str):
+            from_file[key] = [one]
+    try:
+        msgspec.convert(from_file, ServeConfig)
+    except msgspec.ValidationError as error:
+        raise FileError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert({**from_file, **words}, ServeConfig)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"command line: {error}") from error
+
+
+def parse_address(text: str) -> Address:
+    """Return the host and port of `HOST:PORT`; an IPv6 host stands in brackets.
+
+    Raises:
+        UsageError: it is no such thing.
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not bare or not port.isdecimal() or int(port) > 65535 or (":" in bare) != (bare != host):
+        raise UsageError(f"address {text!r}: expected HOST:PORT, like 127.0.0.1:8000 or [::1]:8000")
+    return Address(bare, int(port))
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    raw = read_bytes(path, CONFIG_LIMIT_BYTES)
+    try:
+        return tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: is not valid TOML: {error}") from error

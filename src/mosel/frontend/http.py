@@ -1,0 +1,252 @@
+"""The Open Inference Protocol over HTTP, as one ASGI application.
+
+Inference is raw ASGI, since it is the path that counts; everything else is Starlette. What the handlers do is
+in `service.py`, how bodies look in `protocol.py`, what a status means in `codes.py`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import NamedTuple, TypeVar
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from mosel.core.errors import InputError, MoselError, TooLargeError
+from mosel.frontend import codes, protocol
+from mosel.frontend.calls import receipt_parameters
+from mosel.frontend.codes import Refusal
+from mosel.frontend.metrics import CONTENT_TYPE
+from mosel.frontend.service import Service
+
+T = TypeVar("T")
+Headers = Iterable[tuple[bytes, bytes]]
+
+_LOG = logging.getLogger("mosel.http")
+_JSON, _OCTETS = b"application/json", b"application/octet-stream"
+_HEADER_LENGTH = b"inference-header-content-length"
+
+
+class HttpApp:
+    """The application that an ASGI server calls once a request, when its headers are in."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._rest = rest_app(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        arrival_ns = self._service.now_ns()
+        target = _target(scope["path"]) if scope["type"] == "http" else None
+        if target is None:
+            await self._rest(scope, receive, send)
+            return
+        try:
+            reply = await self._reply(target, arrival_ns, scope, receive)
+        except _ClientGoneError:
+            return
+        except MoselError as error:
+            self._service.metrics.refused(error)
+            reply = _refused(codes.refusal_of_error(error))
+        except Exception:
+            _LOG.exception("an inference request failed in the server itself")
+            reply = _refused(Refusal(codes.INTERNAL, "the server failed on this request; its log says why"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.content})
+
+    async def _reply(self, target: "_Target", arrival_ns: int, scope: Scope, receive: Receive) -> "_Reply":
+        if scope["method"] != "POST":
+            return _refused(Refusal(codes.NOT_ALLOWED, f"{scope['path']} takes POST, not {scope['method']}"))
+        version = self._service.version_of(target.model, target.version)
+        told = _read_headers(scope["headers"])
+        body = await _read_body(receive, told.content_length, self._service.limits.body_bytes)
+        request = protocol.decode(body, told.json_length)
+        outcome = await _unless_gone(self._service.infer(target.model, request.call, arrival_ns), receive)
+        if outcome.outputs is None:
+            return _refused(codes.refusal_of_receipt(outcome.receipt))
+        head = {"model_name": target.model, "model_version": version}
+        if request.call.id:
+            head["id"] = request.call.id
+        parameters = receipt_parameters(outcome.receipt)
+        return _found(protocol.encode(head, parameters, outcome.outputs, request))
+
+
+def rest_app(service: Service) -> Starlette:
+    """Return the application for everything but inference: health, metadata, metrics, and JSON errors."""
+
+    async def live(_: Request) -> Response:
+        return _json(codes.OK, {"live": True})
+
+    async def ready(_: Request) -> Response:
+        return _json(codes.OK if service.ready else codes.UNAVAILABLE, {"ready": service.ready})
+
+    async def server(_: Request) -> Response:
+        return _json(codes.OK, service.server_metadata())
+
+    async def model(request: Request) -> Response:
+        return _json(codes.OK, service.model_metadata(*_named(request)))
+
+    async def model_ready(request: Request) -> Response:
+        name, version = _named(request)
+        is_ready = service.model_ready(name, version)
+        return _json(codes.OK if is_ready else codes.UNAVAILABLE, {"name": name, "ready": is_ready})
+
+    async def metrics(_: Request) -> Response:
+        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/v2", server),
+            Route("/v2/health/live", live),
+            Route("/v2/health/ready", ready),
+            Route("/v2/models/{model}", model),
+            Route("/v2/models/{model}/ready", model_ready),
+            Route("/v2/models/{model}/versions/{version}", model),
+            Route("/v2/models/{model}/versions/{version}/ready", model_ready),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={HTTPException: _on_http_error, MoselError: _on_mosel_error},
+    )
+
+
+class _Target(NamedTuple):
+    model: str
+    version: str
+
+
+def _target(path: str) -> _Target | None:
+    """Return the model and version that `path` infers on; None if it is another path."""
+    if not path.endswith("/infer"):
+        return None
+    match path.split("/"):
+        case ["", "v2", "models", model, "infer"]:
+            return _Target(model, "")
+        case ["", "v2", "models", model, "versions", version, "infer"]:
+            return _Target(model, version)
+        case _:
+            return None
+
+
+class _Told(NamedTuple):
+    content_length: int
+    json_length: int | None
+
+
+def _read_headers(headers: Headers) -> _Told:
+    content_length, json_length = 0, None
+    for name, value in headers:
+        if name == b"content-length":
+            content_length = _length("Content-Length", value)
+        elif name == _HEADER_LENGTH:
+            json_length = _length("Inference-Header-Content-Length", value)
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
+            raise InputError(
+                f"Content-Encoding {value.decode('latin-1')!r} is not supported; send the body uncompressed"
+            )
+    return _Told(content_length, json_length)
+
+
+def _length(name: str, value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise InputError(f"{name} is {value.decode('latin-1')!r}; expected a number of bytes")
+    return int(value)
+
+
+class _ClientGoneError(Exception):
+    """The client closed the connection; there is nobody to answer."""
+
+
+async def _read_body(receive: Receive, told: int, limit: int) -> bytes:
+    """Return the body, refusing one over the limit by what is told before reading, and while reading."""
+    if told > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the body is over this server's limit of {limit:,} bytes; send fewer requests a job")
+
+
+async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
+    """Return what `calling` returns; cancel it and raise `_ClientGoneError` if the client goes away first."""
+    call = asyncio.ensure_future(calling)
+    watch = asyncio.ensure_future(receive())  # the body is read: what comes next is a disconnect
+    watch.add_done_callback(lambda _: call.cancel())
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if watch.done() and not watch.cancelled():
+            raise _ClientGoneError from None
+        raise
+    finally:
+        watch.cancel()
+
+
+class _Reply(NamedTuple):
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes
+
+
+def _found(body: protocol.Body) -> _Reply:
+    headers = [
+        (b"content-type", _JSON if body.header_length is None else _OCTETS),
+        (b"content-length", b"%d" % len(body.content)),
+    ]
+    if body.header_length is not None:
+        headers.append((_HEADER_LENGTH, b"%d" % body.header_length))
+    return _Reply(codes.OK, headers, body.content)
+
+
+def _refused(refusal: Refusal) -> _Reply:
+    told: dict[str, object] = {"error": refusal.message}
+    if refusal.parameters:
+        told["parameters"] = refusal.parameters
+    content = orjson.dumps(told)
+    headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
+    if refusal.status == codes.NOT_ALLOWED:
+        headers.append((b"allow", b"POST"))
+    return _Reply(refusal.status, headers, content)
+
+
+def _named(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _json(status: int, content: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {
+        codes.NOT_FOUND: f"there is no {request.url.path}; the Open Inference Protocol starts at /v2",
+        codes.NOT_ALLOWED: f"{request.url.path} takes GET, not {request.method}",
+    }
+    headers = dict(error.headers) if error.headers else None
+    return _json(error.status_code, {"error": said.get(error.status_code, error.detail)}, headers)
+
+
+async def _on_mosel_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MoselError)
+    refusal = codes.refusal_of_error(error)
+    return _json(refusal.status, {"error": refusal.message})

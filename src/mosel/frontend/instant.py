@@ -1,0 +1,54 @@
+"""A stand-in for the engine that answers every job at once: to test the front end, and to time it alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.clock import monotonic_ns
+from mosel.core.states import Reason, State
+from mosel.core.types import Job, Receipt
+from mosel.models.base import Model
+from mosel.online.decisions import Decisions
+from mosel.online.engine import Answer, Snapshot
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+class InstantEngine:
+    """An engine without workers.
+
+    Args:
+        answer: makes the answer to a job from its inputs; see `zeros`.
+        clock: the engine's clock.
+    """
+
+    def __init__(
+        self, answer: Callable[[Job, Inputs], Answer], clock: Callable[[], int] = monotonic_ns
+    ) -> None:
+        self.ready = True
+        self.now_ns = clock
+        self.counters = Snapshot(0, 0, 0, 0, (), Decisions())
+        self._answer = answer
+
+    async def submit(self, job: Job, inputs: Inputs) -> Answer:
+        """Answer the job."""
+        return self._answer(job, inputs)
+
+    def snapshot(self) -> Snapshot:
+        """Return `counters`."""
+        return self.counters
+
+
+def zeros(model: Model) -> Callable[[Job, Inputs], Answer]:
+    """Return what serves every job on time, with outputs of zeros."""
+
+    def answer(job: Job, _: Inputs) -> Answer:
+        receipt = Receipt(
+            job, State.SERVED, Reason.ON_TIME, "served", job.arrival_ns, job.arrival_ns, job.accuracy_slo
+        )
+        outputs = {t.name: np.zeros((job.requests, *t.shape), t.dtype) for t in model.outputs}
+        return Answer(receipt, outputs)
+
+    return answer

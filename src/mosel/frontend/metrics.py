@@ -1,0 +1,116 @@
+"""What `/metrics` tells: outcomes as they are answered, and the engine's counters as they stand when asked.
+
+Names follow Prometheus' conventions: base units in the name, `_total` on counters. The registry is this
+server's own, so that several servers can live in one process.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from mosel.core.clock import to_s
+from mosel.core.errors import MoselError
+from mosel.core.states import OUTCOMES
+from mosel.core.types import Receipt
+from mosel.online.channel import WorkerState
+from mosel.online.decisions import Decisions
+from mosel.online.engine import Snapshot
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SLACK_S = (-10, -1, -0.1, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_TIME_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+
+
+class Metrics:
+    """Counts what the front end answers and carries what the engine counts.
+
+    Args:
+        models: the names of the models that are served.
+        snapshot: gives the engine's counters as they stand.
+    """
+
+    def __init__(self, models: Sequence[str], snapshot: Callable[[], Snapshot]) -> None:
+        self._registry = CollectorRegistry()
+        self._jobs = self._counter("mosel_jobs", "Jobs by outcome.", ("model", "outcome"))
+        self._requests = self._counter(
+            "mosel_requests", "Requests by their job's outcome.", ("model", "outcome")
+        )
+        self._runs = self._counter("mosel_mode_requests", "Requests that ran, by mode.", ("model", "mode"))
+        self._refused = self._counter("mosel_refused_calls", "Calls that became no job, by error.", ("error",))
+        self._slack = self._histogram(
+            "mosel_slack_seconds", "Deadline less finish of served and late jobs.", _SLACK_S
+        )
+        self._time = self._histogram("mosel_job_seconds", "Arrival to finish of served and late jobs.", _TIME_S)
+        for model in models:
+            for outcome in OUTCOMES:
+                self._jobs.labels(model, outcome.value)
+                self._requests.labels(model, outcome.value)
+        self._registry.register(_EngineCollector(snapshot))
+
+    def answered(self, receipt: Receipt) -> None:
+        """Count a job that has its outcome."""
+        job, outcome = receipt.job, receipt.outcome.value
+        self._jobs.labels(job.model, outcome).inc()
+        self._requests.labels(job.model, outcome).inc(job.requests)
+        for mode, count in receipt.modes:
+            self._runs.labels(job.model, mode).inc(count)
+        if receipt.finish_ns is not None:
+            self._slack.labels(job.model).observe(to_s(job.deadline_ns - receipt.finish_ns))
+            self._time.labels(job.model).observe(to_s(receipt.finish_ns - job.arrival_ns))
+
+    def refused(self, error: MoselError) -> None:
+        """Count a call that became no job."""
+        self._refused.labels(type(error).__name__).inc()
+
+    def exposition(self) -> bytes:
+        """Return every metric in the text format of `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, ("model",), buckets=buckets, registry=self._registry)
+
+
+class _EngineCollector(Collector):
+    """Reads the engine's counters when the metrics are asked for."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._snapshot()
+        yield GaugeMetricFamily("mosel_queued_jobs", "Jobs without an outcome.", value=found.queued_jobs)
+        yield CounterMetricFamily("mosel_batches", "Batches that ran.", value=found.batches)
+        yield CounterMetricFamily(
+            "mosel_failed_batches", "Batches on which the model raised.", value=found.failed_batches
+        )
+        yield CounterMetricFamily("mosel_lost_workers", "Workers that died.", value=found.lost_workers)
+        yield _workers(found.workers)
+        yield CounterMetricFamily("mosel_decisions", "Decisions of the scheduler.", value=found.decisions.count)
+        yield _decision_times(found.decisions)
+
+
+def _workers(states: Sequence[str]) -> Metric:
+    """Return one gauge a worker, 1 in the state that it is in and 0 in the others."""
+    family = GaugeMetricFamily("mosel_worker_state", "1 in the state it is in.", labels=("worker", "state"))
+    for worker, now in enumerate(states):
+        for state in WorkerState:
+            family.add_metric((str(worker), state.value), float(state.value == now))
+    return family
+
+
+def _decision_times(times: Decisions) -> Metric:
+    text = "Wall time of the scheduler's last decisions, by quantile; 1 is the longest."
+    family = GaugeMetricFamily("mosel_decision_seconds", text, labels=("quantile",))
+    for quantile, us in (("0.5", times.p50_us), ("0.99", times.p99_us), ("1", times.max_us)):
+        family.add_metric((quantile,), us / 1e6)
+    return family

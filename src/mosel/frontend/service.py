@@ -1,0 +1,174 @@
+"""One handler set behind every protocol: what a server is asked, answered in plain values and typed errors.
+
+A protocol's own module decodes a call, hands it here, and encodes the answer. How the engine decides is not
+known here, nor are protocol codes.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from mosel import __version__
+from mosel.core.errors import RefusedError, UnknownModelError
+from mosel.core.tables import Profile
+from mosel.core.types import Job, Receipt
+from mosel.frontend.accuracies import SOURCE_KEY
+from mosel.frontend.calls import Call
+from mosel.frontend.checks import Checker, Limits
+from mosel.frontend.metrics import Metrics
+from mosel.models.base import Model, Tensor
+from mosel.online.engine import Answer, Snapshot
+from mosel.online.serving import ServedModel
+
+
+class Engine(Protocol):
+    """What the service needs of an engine (`online/engine.py`)."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is warm and takes jobs."""
+
+    def now_ns(self) -> int:
+        """Return the engine's clock."""
+
+    def snapshot(self) -> Snapshot:
+        """Return its counters."""
+
+    async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
+        """Run a job; cancelling the awaiting task cancels the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A job's receipt, and the outputs asked for with their declarations; None where it has no outputs."""
+
+    receipt: Receipt
+    outputs: tuple[tuple[Tensor, NDArray[Any]], ...] | None
+
+
+class Service:
+    """The handlers.
+
+    Args:
+        engine: runs the jobs and tells the time.
+        served: the models.
+        limits: how much one call may carry.
+    """
+
+    def __init__(self, engine: Engine, served: Sequence[ServedModel], limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.now_ns = engine.now_ns
+        self._engine = engine
+        self._served = {one.model.name: one for one in served}
+        self._checkers = {
+            name: Checker(one.model, one.profile, self.limits) for name, one in self._served.items()
+        }
+        self._numbers = itertools.count(1)
+        self.metrics = Metrics(tuple(self._served), engine.snapshot)
+
+    @property
+    def ready(self) -> bool:
+        """Whether jobs are taken now."""
+        return self._engine.ready
+
+    def server_metadata(self) -> dict[str, object]:
+        """Return the server's name, version and protocol extensions."""
+        return {"name": "mosel", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    def model_metadata(self, name: str, version: str = "") -> dict[str, object]:
+        """Return the model's tensors, with the modality and the limits of each, and its modes.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        served = self._find(name, version)
+        model = served.model
+        return {
+            "name": model.name,
+            "versions": [model.version],
+            "platform": "mosel",
+            "inputs": [
+                {
+                    **_described(tensor),
+                    "parameters": {"modality": modality.name, "limits": list(tensor.limits)},
+                }
+                for modality in model.modalities
+                for tensor in modality.inputs
+            ],
+            "outputs": [_described(tensor) for tensor in model.outputs],
+            "parameters": _serving_parameters(model, served.profile),
+        }
+
+    def model_ready(self, name: str, version: str = "") -> bool:
+        """Return whether the model takes jobs now.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        self._find(name, version)
+        return self._engine.ready
+
+    def version_of(self, name: str, version: str = "") -> str:
+        """Return the version of the model that is served.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        return self._find(name, version).model.version
+
+    async def infer(self, name: str, call: Call, arrival_ns: int) -> Outcome:
+        """Run `call`, which arrived at `arrival_ns`, on the model called `name`; cancelling cancels the job.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            InputError: the call does not fit the model.
+            RefusedError: the server is loading or draining.
+            ExecutionError: the engine itself failed.
+        """
+        served = self._find(name, "")
+        if not self._engine.ready:
+            raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
+        checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+        answer = await self._engine.submit(checked.job, checked.inputs)
+        self.metrics.answered(answer.receipt)
+        return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs))
+
+    def _find(self, name: str, version: str) -> ServedModel:
+        served = self._served.get(name)
+        if served is None:
+            raise UnknownModelError(f"model {name!r} is not served here; expected {', '.join(self._served)}")
+        if version not in ("", served.model.version):
+            raise UnknownModelError(
+                f"model {name!r} has no version {version!r}; expected {served.model.version!r}, or none"
+            )
+        return served
+
+
+def _described(tensor: Tensor) -> dict[str, object]:
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
+
+
+def _serving_parameters(model: Model, profile: Profile) -> dict[str, object]:
+    modes = zip(profile.mode_names, profile.modes, strict=True)
+    found: dict[str, object] = {
+        "modes": ";".join(f"{name}:{mode.accuracy}" for name, mode in modes),
+        "metric": profile.metric,
+        "latency_slo_ms": model.latency_slo_s * 1000,
+        "device": profile.device.name,
+        "measured_at": profile.measured_at,
+    }
+    if source := (profile.extra or {}).get(SOURCE_KEY):
+        found[SOURCE_KEY] = source
+    return found
+
+
+def _chosen(
+    declared: Sequence[Tensor], asked: Sequence[str], found: Mapping[str, NDArray[Any]] | None
+) -> tuple[tuple[Tensor, NDArray[Any]], ...] | None:
+    if found is None:
+        return None
+    by_name = {tensor.name: tensor for tensor in declared}
+    return tuple((by_name[name], found[name]) for name in asked or by_name)

@@ -1,0 +1,168 @@
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mosel.core.clock import to_ns
+from mosel.core.errors import InputError
+from mosel.core.tables import Profile
+from mosel.frontend.calls import Call, Input
+from mosel.frontend.checks import Checked, Checker, Limits
+from mosel.models.base import DATATYPES, Model
+
+Arrays = Mapping[str, NDArray[Any]]
+ARRIVAL_NS = 5_000
+
+
+@pytest.fixture
+def checker(model: Model, profile: Profile) -> Checker:
+    """Return a checker of `model` that takes up to 4 requests a job."""
+    return Checker(model, profile, Limits(job_requests=4))
+
+
+def arrays(requests: int = 2) -> dict[str, NDArray[Any]]:
+    """Return good inputs."""
+    return {
+        "tokens": np.zeros((requests, 3), "int64"),
+        "mask": np.ones((requests, 3), "bool"),
+        "wave": np.zeros((requests, 2, 8), "float32"),
+    }
+
+
+def call(given: Arrays, outputs: tuple[str, ...] = (), **parameters: object) -> Call:
+    """Return a call with these inputs."""
+    types = {numpy_name: name for name, numpy_name in DATATYPES.items()}
+    inputs = tuple(Input(name, types[str(array.dtype)], array) for name, array in given.items())
+    return Call(inputs, "", parameters, outputs)
+
+
+def check(checker: Checker, given: Arrays, **parameters: object) -> Checked:
+    """Check a call that arrives at ARRIVAL_NS."""
+    return checker.check(call(given, (), **parameters), ARRIVAL_NS, "j1")
+
+
+def test_a_call_becomes_a_job(checker: Checker) -> None:
+    """A call with every modality and its SLOs becomes a job with these, its deadline counted from arrival."""
+    found = check(checker, arrays(), accuracy_slo=0.7, latency_slo_ms=20)
+    assert found.job.id == "j1"
+    assert found.job.model == "m"
+    assert found.job.requests == 2
+    assert found.job.accuracy_slo == 0.7
+    assert found.job.deadline_ns - ARRIVAL_NS == to_ns(0.02)
+    assert found.job.modalities == ()
+    assert set(found.inputs) == {"tokens", "mask", "wave"}
+
+
+def test_defaults(checker: Checker) -> None:
+    """SLOs that are absent are the model's: here the least accurate mode's accuracy, and 0.5 s."""
+    found = check(checker, arrays())
+    assert found.job.accuracy_slo == 0.6
+    assert found.job.deadline_ns - ARRIVAL_NS == to_ns(0.5)
+
+
+def test_modalities_left_out(checker: Checker) -> None:
+    """A job has the modalities whose tensors it brings."""
+    given = arrays()
+    assert check(checker, {"wave": given["wave"]}).job.modalities == ("sound",)
+    del given["wave"]
+    assert check(checker, given).job.modalities == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "latency_s"),
+    [
+        ({"latency_slo_ms": "12.5"}, 0.0125),
+        ({"timeout": 3000}, 0.003),
+        ({"timeout": "3000", "latency_slo_ms": 20}, 0.003),
+        ({"timeout": 3_000_000, "latency_slo_ms": 20}, 0.02),
+        ({"timeout": 3_000_000}, 0.5),
+    ],
+)
+def test_least_limit_wins(checker: Checker, parameters: dict[str, object], latency_s: float) -> None:
+    """Numbers may be strings; of the latency SLO (or its default) and the timeout the least is the limit."""
+    job = check(checker, arrays(), **parameters).job
+    assert job.deadline_ns - job.arrival_ns == to_ns(latency_s)
+
+
+@pytest.mark.parametrize("name", ["accuracy_slo", "latency_slo_ms", "timeout"])
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, -math.inf, -1, "nan", "soon", "", True, [1], 10**400, 1e30]
+)
+def test_bad_limits(checker: Checker, name: str, value: object) -> None:
+    """An SLO that is no number in its range is refused, naming it, what was given and the range."""
+    with pytest.raises(InputError, match=f"parameter {name} is .*expected a number from 0 to"):
+        check(checker, arrays(), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["latency_slo_ms", "timeout"])
+def test_no_time_at_all(checker: Checker, name: str) -> None:
+    """A latency limit of 0 is refused: no job could meet it."""
+    with pytest.raises(InputError, match=f"parameter {name} is 0; expected more than 0"):
+        check(checker, arrays(), **{name: 0})
+
+
+def test_unknown_parameter(checker: Checker) -> None:
+    """A parameter that does nothing here, a mistyped one for instance, is refused with the known ones."""
+    with pytest.raises(InputError, match="'acuracy_slo' is unknown; expected some of accuracy_slo, latency"):
+        check(checker, arrays(), acuracy_slo=0.9)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"extra": np.zeros((2, 3), "float32")}, "no input 'extra'; expected some of tokens, mask, wave"),
+        ({"wave": np.zeros((2, 2, 8), "float64")}, "'wave': datatype is FP64; expected FP32"),
+        ({"wave": np.zeros((2, 3, 8), "float32")}, r"shape is \[2, 3, 8\]; expected \[requests, 2, 1 to 8\]"),
+        ({"wave": np.zeros((2, 2, 9), "float32")}, r"shape is \[2, 2, 9\]; expected \[requests, 2, 1 to 8\]"),
+        ({"wave": np.zeros((2, 2, 0), "float32")}, r"shape is \[2, 2, 0\]; expected"),
+        ({"wave": np.zeros((2, 8), "float32")}, r"shape is \[2, 8\]; expected"),
+        ({"wave": np.zeros((3, 2, 8), "float32")}, "first dimensions differ .*tokens 2.*wave 3"),
+        ({"mask": None}, "modality 'text' lacks its input mask; send all of tokens, mask, or none"),
+        ({"mask": None, "tokens": None, "wave": None}, "no inputs; expected .* of text, sound"),
+    ],
+)
+def test_bad_tensors(checker: Checker, change: dict[str, NDArray[Any] | None], said: str) -> None:
+    """A tensor that does not fit the model is refused with what was given and expected."""
+    given = {name: array for name, array in {**arrays(), **change}.items() if array is not None}
+    with pytest.raises(InputError, match=said):
+        check(checker, given)
+
+
+@pytest.mark.parametrize("requests", [0, 5])
+def test_job_size(checker: Checker, requests: int) -> None:
+    """A job has from 1 request to the server's limit."""
+    with pytest.raises(InputError, match=f"first dimension is {requests}; expected 1 to 4 requests"):
+        check(checker, arrays(requests))
+
+
+def test_input_given_twice(checker: Checker) -> None:
+    """An input that is given twice is refused."""
+    wave = Input("wave", "FP32", arrays()["wave"])
+    with pytest.raises(InputError, match="'wave' is given twice"):
+        checker.check(Call((wave, wave)), 0, "j1")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (("logits",), "no output 'logits'; ask for some of scores, label"),
+        (("label", "label"), "asked for twice"),
+    ],
+)
+def test_bad_outputs(checker: Checker, outputs: tuple[str, ...], said: str) -> None:
+    """An output that the model does not have, or that is asked for twice, is refused."""
+    with pytest.raises(InputError, match=said):
+        checker.check(call(arrays(), outputs), 0, "j1")
+
+
+def test_no_mode_for_these_modalities(model: Model, profile: Profile) -> None:
+    """Modalities that no mode can run on are refused with the least that can."""
+    modes = tuple(mode for mode in profile.modes if "sound" in mode.modalities)
+    checker = Checker(model, msgspec.structs.replace(profile, modes=modes), Limits())
+    given = {name: array for name, array in arrays().items() if name != "wave"}
+    with pytest.raises(InputError, match=r"cannot run on text; send at least: sound$"):
+        check(checker, given)

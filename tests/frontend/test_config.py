@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from mosel.core.errors import FileError, UsageError
+from mosel.frontend.checks import Limits
+from mosel.frontend.config import Address, ServeConfig, parse_address, read_config
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a configuration file."""
+    path = folder / "serve.toml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_stay_on_this_machine() -> None:
+    """Without a file and words the server listens on loopback only."""
+    config = read_config(None, {})
+    assert config == ServeConfig()
+    assert parse_address(config.http) == Address("127.0.0.1", 8000)
+
+
+def test_command_line_wins(tmp_path: Path) -> None:
+    """What the command line gives goes before the file, which goes before the defaults."""
+    path = write(
+        tmp_path,
+        'models = "a"\nprofile = ["p.json"]\nworkers = 2\nseed = 3\njob_requests = 5\n'
+        "[options]\nbatch_limit = 4\n",
+    )
+    config = read_config(path, {"workers": 4, "models": ("b", "c")})
+    assert config.models == ("b", "c")
+    assert config.profile == ("p.json",)
+    assert config.workers == 4
+    assert config.seed == 3
+    assert config.options == {"batch_limit": 4}
+    assert config.limits == Limits(job_requests=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("polcy = 'none'", "key `polcy` is unknown; expected some of models, profile, accuracy, policy, http"),
+        ("workers = 0", "Expected `int` >= 1 - at `\\$.workers`"),
+        ("workers = 'two'", "Expected `int`, got `str` - at `\\$.workers`"),
+        ("drain_s = -1", "Expected `float` > 0.0"),
+        ("workers", "is not valid TOML"),
+        ("workers = 1\nworkers = 2", "is not valid TOML"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
+    """A file with an unknown key or a wrong value is refused with its name, the key and what was expected."""
+    path = write(tmp_path, text)
+    with pytest.raises(FileError, match=said) as caught:
+        read_config(path, {})
+    assert str(path) in str(caught.value)
+
+
+def test_bad_words() -> None:
+    """A wrong value on the command line is a usage error of the command line."""
+    with pytest.raises(UsageError, match=r"command line: Expected `int` >= 1 - at `\$.workers`"):
+        read_config(None, {"workers": 0})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("localhost:0", Address("localhost", 0)), ("[::1]:80", Address("::1", 80))],
+)
+def test_addresses(text: str, address: Address) -> None:
+    """HOST:PORT, with brackets around an IPv6 host."""
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["8000", ":8000", "a:", "a:http", "a:70000", "::1:80", "[::1]", "[a]:80", ""])
+def test_bad_addresses(text: str) -> None:
+    """Anything else is refused with an example."""
+    with pytest.raises(UsageError, match=r"expected HOST:PORT, like 127\.0\.0\.1:8000"):
+        parse_address(text)

@@ -1,0 +1,109 @@
+"""`mosel simulate`: a workload through the scheduler in virtual time, into a run directory."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from mosel.core.clock import to_ns
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile, read_profile
+from mosel.evaluation.results import Run, write_run
+from mosel.evaluation.simulate import Conditions, Outage
+from mosel.evaluation.simulate import simulate as run_simulation
+from mosel.evaluation.summary import Named, summary_table
+from mosel.evaluation.workload import read_workload
+from mosel.online.scheduler import Scheduler
+
+
+def simulate(
+    *paths: Path,
+    policy: str = "optimized",
+    workers: int = 1,
+    seed: int = 0,
+    latency_scale: tuple[str, ...] = (),
+    noise: float = 0.0,
+    outage: tuple[str, ...] = (),
+    charge_decisions: bool = False,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    quiet: bool = False,
+) -> None:
+    """Run a workload through the scheduler in virtual time.
+
+    Example: mosel simulate profile.json workload.csv --policy optimized -o run
+
+    Args:
+        paths: the profile.json of each model, then the workload.csv.
+        policy: how strategies are chosen.
+        workers: how many workers there are.
+        seed: of the policy and of the noise.
+        latency_scale: X multiplies every latency, MODE=X that mode's; may be repeated.
+        noise: coefficient of variation of a log-normal factor on every batch's latency.
+        outage: WORKER:FROM:TO in seconds, when a worker is lost and when it is back; may be repeated.
+        charge_decisions: let the wall time of each decision pass in virtual time as well.
+        output: the run directory.
+        quiet: print no table.
+    """
+    if len(paths) < 2:
+        raise UsageError(
+            "expected one or more profiles and, last, a workload: mosel simulate PROFILE… WORKLOAD"
+        )
+    profiles = _profiles(paths[:-1])
+    jobs = read_workload(paths[-1], {model: table.modalities for model, table in profiles.items()})
+    scale, mode_scale = _scales(latency_scale)
+    conditions = Conditions(workers, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
+    scheduler = Scheduler(profiles, workers=workers, policy=policy, seed=seed)
+    done = run_simulation(scheduler, profiles, jobs, conditions)
+    extra = conditions.departures()
+    run = Run(policy, workers, seed, done.jobs, done.batches, jobs.columns, extra, done.decisions_ns)
+    summary = write_run(run, output)
+    if not quiet:
+        Console(stderr=True).print(summary_table([Named(output.name, summary, done.jobs)]))
+
+
+def _profiles(paths: Iterable[Path]) -> dict[str, Profile]:
+    profiles: dict[str, Profile] = {}
+    for path in paths:
+        profile = read_profile(path).profile
+        if profile.model in profiles:
+            raise UsageError(f"{path}: model {profile.model!r} has a profile already; give one for each model")
+        profiles[profile.model] = profile
+    return profiles
+
+
+def _scales(texts: Iterable[str]) -> tuple[float, dict[str, float]]:
+    every, modes = 1.0, dict[str, float]()
+    for text in texts:
+        mode, _, number = text.rpartition("=")
+        factor = _number(number, f"--latency-scale {text}; expected a number, or MODE=NUMBER")
+        if mode:
+            modes[mode] = factor
+        else:
+            every = factor
+    return every, modes
+
+
+def _outages(texts: Iterable[str]) -> tuple[Outage, ...]:
+    return tuple(_outage(text) for text in texts)
+
+
+def _outage(text: str) -> Outage:
+    expected = f"--outage {text}; expected WORKER:FROM:TO, as in 0:5:8.5"
+    worker, _, times = text.partition(":")
+    start, _, end = times.partition(":")
+    if not worker.isdecimal():
+        raise UsageError(expected)
+    return Outage(int(worker), to_ns(_number(start, expected)), to_ns(_number(end, expected)))
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(expected) from None
+    if not math.isfinite(value):
+        raise UsageError(expected)
+    return value

@@ -1,0 +1,82 @@
+"""`mosel workload`: arrivals, job sizes and SLOs from a seed and a profile, as `workload.csv`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile, read_profile
+from mosel.evaluation.arrivals import Recipe, capacity_rps, generate
+from mosel.evaluation.workload import Workload, format_workload, write_workload
+
+
+def workload(
+    kind: str = "bursty",
+    *,
+    profile: Path,
+    rate: float | None = None,
+    load: float | None = None,
+    min_rate: float | None = None,
+    max_rate: float | None = None,
+    duration: float = 40.0,
+    latency_slo: str = "1.0",
+    lacking: float = 0.0,
+    seed: int = 0,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    quiet: bool = False,
+) -> None:
+    """Write a workload: arrivals, job sizes and SLOs.
+
+    Example: mosel workload bursty --profile profile.json --load 2 --duration 40 -o workload.csv
+
+    Args:
+        kind: constant, poisson, or bursty (a day's shape compressed to the duration, with spikes).
+        profile: profile.json of the model; accuracy SLOs lie between its modes' lowest and highest accuracy.
+        rate: mean requests per second.
+        load: mean rate as a multiple of one over the full mode's latency at batch size 1.
+        min_rate: lowest requests per second of bursty; a quarter of the mean where none is given.
+        max_rate: highest requests per second of bursty; 2.5 times the mean where none is given.
+        duration: seconds.
+        latency_slo: seconds, or a multiple of the job's own latency with all modalities, as in 5x.
+        lacking: share of jobs that lack one modality, 0 to 1.
+        seed: of every draw; the same seed gives the same workload.
+        output: the file to write; without it the workload goes to stdout.
+        quiet: say nothing on stderr.
+    """
+    table = read_profile(profile).profile
+    slo_s, factor = _latency_slo(latency_slo)
+    recipe = Recipe(kind, duration, seed, _rate(rate, load, table), min_rate, max_rate, slo_s, factor, lacking)
+    made = generate(recipe, table)
+    if output is None:
+        sys.stdout.write(format_workload(made))
+    else:
+        write_workload(made, output)
+    if not quiet:
+        sys.stderr.write(_note(made, recipe, table) + "\n")
+
+
+def _latency_slo(text: str) -> tuple[float | None, float | None]:
+    try:
+        value = float(text.removesuffix("x"))
+    except ValueError:
+        raise UsageError(f"--latency-slo {text}; expected seconds, or a multiple as in 5x") from None
+    return (None, value) if text.endswith("x") else (value, None)
+
+
+def _rate(rate: float | None, load: float | None, profile: Profile) -> float | None:
+    if load is None:
+        return rate
+    if rate is not None:
+        raise UsageError("--rate and --load both set the mean rate; give one of them")
+    return load * capacity_rps(profile)
+
+
+def _note(made: Workload, recipe: Recipe, profile: Profile) -> str:
+    mean_rps = made.requests / recipe.duration_s
+    return (
+        f"{len(made.jobs):,} jobs with {made.requests:,} requests in {recipe.duration_s:g} s: "
+        f"{mean_rps:,.1f} a second, "
+        f"{mean_rps / capacity_rps(profile):.2f} times the full mode's capacity at batch size 1"
+    )

@@ -1,0 +1,359 @@
+"""The scheduler in virtual time: the same object that the live engine drives, with a heap for a world.
+
+Rules:
+1. Events of the same instant go to one `handle` call: finished batches, worker events, arrivals, tick.
+2. The scheduler never sees what has not happened yet.
+3. A batch sent to a busy worker starts the moment that worker's batch in hand is done.
+4. A batch takes exactly its profiled latency, times the scale and the seeded noise that `Conditions` ask for.
+5. A worker in an outage loses the batch in hand and every batch that waits, and comes back when it is over.
+
+Two runs of the same inputs and seed give the same result, unless decisions are charged for: then the wall time
+of each decision passes in virtual time as well, and what happens meanwhile waits for the next decision.
+"""
+
+import heapq
+import math
+from array import array
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+
+from mosel.core.clock import monotonic_ns, to_ns, to_s
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile
+from mosel.core.types import Batch, Receipt
+from mosel.evaluation.results import BatchResult, JobResult, modes_run
+from mosel.evaluation.workload import Workload
+from mosel.online.events import (
+    Action,
+    Arrived,
+    Complete,
+    Dispatch,
+    Event,
+    Finished,
+    Shutdown,
+    Tick,
+    WakeAt,
+    WorkerLost,
+    WorkerReady,
+)
+
+NEVER_NS = 1 << 62
+FINISH, WORKER, ARRIVAL = range(3)
+ENDED, DOWN, UP = range(3)
+
+
+class Scheduling(Protocol):
+    """What is driven: `online.scheduler.Scheduler`, or a stand-in in tests."""
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Take in what happened until `now_ns` and return what is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A worker is lost at one time and ready again at another."""
+
+    worker: int
+    from_ns: int
+    to_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """How the simulated world differs from the profile.
+
+    Attributes:
+        workers: how many there are.
+        seed: of the noise.
+        scale: every latency is multiplied by this.
+        mode_scale: further factors for single modes, by name.
+        noise_cv: coefficient of variation of a log-normal factor with mean 1 on every batch.
+        outages: when workers are lost.
+        charge_decisions: whether a decision's wall time passes in virtual time.
+    """
+
+    workers: int = 1
+    seed: int = 0
+    scale: float = 1.0
+    mode_scale: Mapping[str, float] = field(default_factory=dict)
+    noise_cv: float = 0.0
+    outages: tuple[Outage, ...] = ()
+    charge_decisions: bool = False
+
+    def __post_init__(self) -> None:
+        if problem := _conditions_problem(self):
+            raise UsageError(problem)
+
+    def departures(self) -> dict[str, Any]:
+        """Return where the world departs from the profile, for the run's `extra`."""
+        down = [[outage.worker, to_s(outage.from_ns), to_s(outage.to_ns)] for outage in self.outages]
+        every = {
+            "latency_scale": (self.scale, 1.0),
+            "mode_latency_scale": (dict(self.mode_scale), {}),
+            "noise_cv": (self.noise_cv, 0.0),
+            "outages_s": (down, []),
+            "charge_decisions": (self.charge_decisions, False),
+        }
+        return {name: value for name, (value, usual) in every.items() if value != usual}
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What became of every job and batch, and the wall time of each decision in nanoseconds."""
+
+    jobs: list[JobResult]
+    batches: list[BatchResult]
+    decisions_ns: Sequence[int]
+
+
+def simulate(
+    scheduler: Scheduling, profiles: Mapping[str, Profile], workload: Workload, conditions: Conditions
+) -> Simulated:
+    """Run `workload` through `scheduler` in virtual time.
+
+    Raises:
+        UsageError: a mode is scaled that no profile has.
+    """
+    names = {name for profile in profiles.values() for name in profile.mode_names}
+    if unknown := sorted(conditions.mode_scale.keys() - names):
+        raise UsageError(
+            f"mode {unknown[0]!r} is not in the profile; expected one of {', '.join(sorted(names))}"
+        )
+    world = _World(profiles, workload, conditions)
+    world.run(scheduler)
+    modes = modes_run(world.batches)
+    jobs = [_job_result(world.receipts[job.id], modes.get(job.id, {})) for job in workload.jobs]
+    return Simulated(jobs, sorted(world.batches, key=lambda batch: batch.id), world.decisions_ns)
+
+
+def _job_result(receipt: Receipt, modes: Mapping[str, int]) -> JobResult:
+    return JobResult(
+        receipt.job,
+        receipt.outcome,
+        receipt.decided_ns,
+        receipt.finish_ns,
+        receipt.accuracy,
+        tuple(modes.items()),
+    )
+
+
+def _conditions_problem(given: Conditions) -> str | None:
+    if given.workers < 1:
+        return f"{given.workers} workers; expected at least 1"
+    for factor in (given.scale, *given.mode_scale.values()):
+        if not (math.isfinite(factor) and factor > 0):
+            return f"latency scale {factor}; expected a number > 0"
+    if not (math.isfinite(given.noise_cv) and given.noise_cv >= 0):
+        return f"noise {given.noise_cv}; expected a coefficient of variation ≥ 0"
+    if given.seed < 0:
+        return f"seed {given.seed}; expected a whole number from 0"
+    ordered = sorted(given.outages, key=lambda outage: (outage.worker, outage.from_ns))
+    for outage in ordered:
+        if not (0 <= outage.worker < given.workers and 0 <= outage.from_ns < outage.to_ns):
+            return f"outage {outage}; expected a worker from 0 to {given.workers - 1} and ascending times"
+    for before, after in pairwise(ordered):
+        if before.worker == after.worker and after.from_ns <= before.to_ns:
+            return f"outages of worker {after.worker} overlap; expected one to end before the next begins"
+    return None
+
+
+@dataclass(slots=True)
+class _Worker:
+    """A worker's batch in hand and those that wait, each with the time it was sent.
+
+    `turn` tells the finish of a batch that was lost from that of the batch in hand.
+    """
+
+    up: bool = False
+    running: Batch | None = None
+    start_ns: int = 0
+    took_ns: int = 0
+    turn: int = 0
+    waiting: deque[tuple[Batch, int]] = field(default_factory=deque)
+
+
+class _World:
+    """Workers, arrivals and the heap of what is going to happen: (time, kind, order, what, worker, turn)."""
+
+    def __init__(self, profiles: Mapping[str, Profile], workload: Workload, conditions: Conditions) -> None:
+        self.receipts: dict[str, Receipt] = {}
+        self.batches: list[BatchResult] = []
+        self.decisions_ns = array("q")
+        self._jobs = workload.jobs
+        self._next_job = 0
+        self._workers = [_Worker() for _ in range(conditions.workers)]
+        self._latency_ns = _latency_table(profiles, conditions)
+        self._bucketed = {model for model, profile in profiles.items() if profile.length_buckets}
+        self._noise = _Noise(conditions)
+        self._charge = conditions.charge_decisions
+        self._heap: list[tuple[int, int, int, int, int, int]] = []
+        self._order = 0
+        self._running = 0
+        self._wake_ns = NEVER_NS
+        self._now_ns = 0
+        for worker in range(conditions.workers):
+            if not any(outage.worker == worker and outage.from_ns == 0 for outage in conditions.outages):
+                self._push(0, WORKER, UP, worker)
+        for outage in conditions.outages:
+            if outage.from_ns:
+                self._push(outage.from_ns, WORKER, DOWN, outage.worker)
+            self._push(outage.to_ns, WORKER, UP, outage.worker)
+
+    def run(self, scheduler: Scheduling) -> None:
+        """Let time pass until every job has its outcome."""
+        while not self._over():
+            upcoming_ns = self._upcoming_ns()
+            if upcoming_ns == NEVER_NS:
+                self._decide(scheduler, [Shutdown()])
+                break
+            self._now_ns = max(self._now_ns, upcoming_ns)
+            if events := self._happen():
+                self._decide(scheduler, events)
+        missing = len(self._jobs) - len(self.receipts)
+        assert not missing, f"the scheduler left {missing} jobs without an outcome"
+
+    def _over(self) -> bool:
+        return self._next_job == len(self._jobs) == len(self.receipts) and not self._running
+
+    def _upcoming_ns(self) -> int:
+        times = [self._wake_ns]
+        if self._heap:
+            times.append(self._heap[0][0])
+        if self._next_job < len(self._jobs):
+            times.append(self._jobs[self._next_job].arrival_ns)
+        return min(times)
+
+    def _happen(self) -> list[Event]:
+        """Carry out everything that is due by now, in order, and return it as events."""
+        events: list[Event] = []
+        arrivals: list[Event] = []
+        while self._heap and self._heap[0][0] <= self._now_ns:
+            at_ns, _, _, what, worker, turn = heapq.heappop(self._heap)
+            if what == ENDED:
+                events += self._end(worker, turn, at_ns)
+            else:
+                events.append(self._lose(worker, at_ns) if what == DOWN else self._revive(worker))
+        while self._next_job < len(self._jobs) and self._jobs[self._next_job].arrival_ns <= self._now_ns:
+            arrivals.append(Arrived(self._jobs[self._next_job]))
+            self._next_job += 1
+        events += arrivals
+        if self._wake_ns <= self._now_ns:
+            self._wake_ns = NEVER_NS
+            events.append(Tick())
+        return events
+
+    def _decide(self, scheduler: Scheduling, events: list[Event]) -> None:
+        before_ns = monotonic_ns()
+        actions = scheduler.handle(events, self._now_ns)
+        took_ns = monotonic_ns() - before_ns
+        self.decisions_ns.append(took_ns)
+        if self._charge:
+            self._now_ns += took_ns
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Dispatch(batch):
+                worker = self._workers[batch.worker]
+                assert worker.up, f"batch {batch.id} was sent to a lost worker"
+                worker.waiting.append((batch, self._now_ns))
+                self._start_next(batch.worker, self._now_ns)
+            case Complete(receipt):
+                assert receipt.job.id not in self.receipts, f"job {receipt.job.id} was completed twice"
+                self.receipts[receipt.job.id] = receipt
+            case WakeAt(at_ns):
+                self._wake_ns = at_ns
+
+    def _start_next(self, index: int, at_ns: int) -> None:
+        worker = self._workers[index]
+        if worker.running or not worker.waiting or not worker.up:
+            return
+        batch, sent_ns = worker.waiting.popleft()
+        at_ns = max(at_ns, sent_ns)
+        profiled_ns = self._latency_ns[batch.model, batch.mode, batch.bucket, batch.size]
+        worker.running, worker.start_ns = batch, at_ns
+        worker.took_ns = self._noise.applied(profiled_ns)
+        self._running += 1
+        self._push(at_ns + worker.took_ns, FINISH, ENDED, index, worker.turn)
+
+    def _end(self, index: int, turn: int, at_ns: int) -> list[Event]:
+        worker = self._workers[index]
+        if turn != worker.turn or worker.running is None:
+            return []
+        batch, took_ns = worker.running, worker.took_ns
+        self._put_down(worker, at_ns, done=True)
+        self._start_next(index, at_ns)
+        return [Finished(batch.id, took_ns)]
+
+    def _lose(self, index: int, at_ns: int) -> Event:
+        worker = self._workers[index]
+        if worker.running:
+            self._put_down(worker, max(at_ns, worker.start_ns), done=False)
+        worker.waiting.clear()
+        worker.up = False
+        return WorkerLost(index, "outage")
+
+    def _revive(self, index: int) -> Event:
+        self._workers[index].up = True
+        return WorkerReady(index)
+
+    def _put_down(self, worker: _Worker, at_ns: int, *, done: bool) -> None:
+        batch = worker.running
+        assert batch is not None
+        jobs = tuple((part.job, len(part.requests)) for part in batch.parts)
+        bucket = batch.bucket if batch.model in self._bucketed else None
+        self.batches.append(
+            BatchResult(
+                batch.id,
+                batch.worker,
+                worker.start_ns,
+                at_ns,
+                batch.mode,
+                batch.size,
+                jobs,
+                done,
+                batch.model,
+                bucket,
+            )
+        )
+        worker.running = None
+        worker.turn += 1
+        self._running -= 1
+
+    def _push(self, at_ns: int, kind: int, what: int, worker: int, turn: int = 0) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (at_ns, kind, self._order, what, worker, turn))
+
+
+class _Noise:
+    """A log-normal factor of mean 1 on every batch, in the order in which batches start."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        self._variance = math.log1p(conditions.noise_cv**2)
+        self._rng = np.random.default_rng(conditions.seed)
+
+    def applied(self, latency_ns: int) -> int:
+        if not self._variance:
+            return latency_ns
+        factor = self._rng.lognormal(-self._variance / 2, math.sqrt(self._variance))
+        return round(latency_ns * factor)
+
+
+def _latency_table(
+    profiles: Mapping[str, Profile], conditions: Conditions
+) -> dict[tuple[str, str, int, int], int]:
+    table = {}
+    for model, profile in profiles.items():
+        for name, mode in zip(profile.mode_names, profile.modes, strict=True):
+            factor = conditions.scale * conditions.mode_scale.get(name, 1.0)
+            for bucket, column in enumerate(profile.columns(mode.latency_s)):
+                for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
+                    latency_ns = to_ns(latency_s)
+                    table[model, name, bucket, size] = latency_ns if factor == 1 else round(latency_ns * factor)
+    return table

@@ -1,14 +1,18 @@
 import importlib.util
 import inspect
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 
 from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
+from mosel.frontend.config import ServeConfig, read_config
+from mosel.online.policies import POLICIES
 from tests.docs.blocks import PAGES, ROOT, blocks_of
 
 
@@ -53,6 +57,39 @@ def test_every_key_of_a_profile_is_explained() -> None:
     for table in (tables.Profile, tables.Mode, tables.Device, tables.Plan, tables.PlanPoint):
         for key in table.__struct_fields__:
             assert f"`{key}`" in section or f'"{key}"' in section, key
+
+
+def test_every_key_of_the_configuration_is_explained() -> None:
+    """The reference lists each key of the server's TOML file, with its default."""
+    rows = _section("formats.md", "Configuration of the server")
+    shown = {row[0].strip("`"): row[1].strip("`") for row in rows}
+    config = {field.name: field for field in msgspec.structs.fields(ServeConfig)}
+    assert set(shown) == set(config)
+    for name, text in shown.items():
+        if text != "–":
+            default = config[name].default
+            value = default if default is not msgspec.NODEFAULT else {}
+            assert json.dumps(value) == text, name
+
+
+def test_example_of_the_configuration_is_valid(tmp_path: Path) -> None:
+    """The TOML file that the reference shows is read without complaint."""
+    shown = {block.title: block.text for block in blocks_of(ROOT / "docs" / "formats.md")}
+    (tmp_path / "mosel.toml").write_text(shown["mosel.toml"])
+    assert read_config(tmp_path / "mosel.toml", {}).models == ("av-digits",)
+
+
+def test_metrics_of_the_reference_are_the_server_s() -> None:
+    """The reference lists exactly the metrics that the server exposes."""
+    names = re.findall(r"`(mosel_\w+)`", " ".join(row[0] for row in _section("formats.md", "Metrics")))
+    source = (ROOT / "src" / "mosel" / "frontend" / "metrics.py").read_text()
+    assert sorted(names) == sorted(set(re.findall(r'"(mosel_\w+)"', source)))
+
+
+def test_policies_page_has_every_policy() -> None:
+    """The table of policies names each policy that there is, and no other."""
+    rows = _section("policies.md", "Policies", level=1)
+    assert {row[0].strip("`") for row in rows} == set(POLICIES)
 
 
 def test_paths_of_the_paper_s_map_exist() -> None:
@@ -112,6 +149,14 @@ def _rows(page: str, marker: str) -> list[list[str]]:
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.strip().splitlines()[2:]]
     assert rows
     return rows
+
+
+def _section(page: str, title: str, level: int = 2) -> list[list[str]]:
+    text = _page(page).partition("#" * level + f" {title}\n")[2].partition("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    assert len(rows) > 2
+    return rows[2:]
 
 
 def _script(name: str) -> ModuleType:

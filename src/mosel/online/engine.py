@@ -1,0 +1,381 @@
+"""The live driver of the scheduler: it carries events in, actions out, and tensors past it. It decides nothing.
+
+Rules:
+1. All events of one turn of the event loop go to one `handle` call, in the order in which the simulator
+   (`evaluation/simulate.py`) takes those of one instant: batches, workers, arrivals; then cancellations, tick.
+2. Every job that was handed in gets its one answer: the scheduler's receipt, or an `ExecutionError` if the
+   engine itself broke. A scheduler that raises, or the loss of the last worker for good, breaks the engine at
+   once and aloud (`until_broken`); nothing is left waiting.
+3. Everything here runs on the event loop, and nothing in it waits for a worker.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from mosel.core.clock import monotonic_ns, to_s
+from mosel.core.errors import ExecutionError, InputError, MoselError, RefusedError, UnknownModelError
+from mosel.core.states import State
+from mosel.core.types import Batch, Job, Receipt
+from mosel.online.channel import Channel, ChannelFactory, GivenUp, News, Outputs, Work, WorkerState
+from mosel.online.decisions import Decisions, DecisionTimes
+from mosel.online.events import (
+    Action,
+    Arrived,
+    BatchFailed,
+    Cancelled,
+    Complete,
+    Dispatch,
+    Event,
+    Finished,
+    Shutdown,
+    Tick,
+    WakeAt,
+    WorkerLost,
+    WorkerReady,
+)
+from mosel.online.scheduler import Scheduler
+from mosel.online.serving import EngineConfig, ServedModel, process_channels, served_modes
+from mosel.online.tensors import JobTensors
+
+log = logging.getLogger(__name__)
+
+RANK = {
+    Finished: 0,
+    BatchFailed: 0,
+    WorkerLost: 1,
+    WorkerReady: 1,
+    Arrived: 2,
+    Cancelled: 3,
+    Tick: 4,
+    Shutdown: 5,
+}
+"""The order of events within one `handle` call; those of equal rank keep the order in which they happened."""
+
+
+class Scheduling(Protocol):
+    """What is driven: `online.scheduler.Scheduler`."""
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Take in what happened until `now_ns` and return what is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a job; `outputs` by name, each (requests, …), or None unless it was served or late."""
+
+    receipt: Receipt
+    outputs: Mapping[str, NDArray[Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One call of the scheduler: what it was told, when, and what it asked for."""
+
+    events: tuple[Event, ...]
+    now_ns: int
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The engine's counters at one moment.
+
+    Attributes:
+        queued_jobs: jobs that have no outcome yet.
+        batches: batches that ran.
+        failed_batches: batches on which the model raised.
+        lost_workers: how often a worker was lost.
+        workers: each worker's state, in a word.
+        decisions: wall times of the scheduler's decisions.
+    """
+
+    queued_jobs: int
+    batches: int
+    failed_batches: int
+    lost_workers: int
+    workers: tuple[str, ...]
+    decisions: Decisions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Live:
+    """A job without an outcome, its tensors, and where its answer goes."""
+
+    job: Job
+    tensors: JobTensors
+    answer: "asyncio.Future[Answer]"
+
+
+class Engine:
+    """Serves jobs: makes workers, drives the scheduler, answers.
+
+    Args:
+        models: what is served.
+        config: how.
+        scheduler: what decides; by default a `Scheduler` as `config` says.
+        channels: makes the workers' channels; by default worker processes as `config` says.
+        now_ns: the clock, which has to run as the event loop's does.
+        journal: if given, every call of the scheduler is appended to it.
+
+    Raises:
+        UsageError: a model's profile is of another model, or the policy is unknown.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        config: EngineConfig | None = None,
+        *,
+        scheduler: Scheduling | None = None,
+        channels: ChannelFactory | None = None,
+        now_ns: Callable[[], int] = monotonic_ns,
+        journal: list[Entry] | None = None,
+    ) -> None:
+        config = config or EngineConfig()
+        self.now_ns = now_ns
+        self._models = {served.model.name: served.model for served in models}
+        self._modes = {served.model.name: served_modes(served) for served in models}
+        self._scheduler = scheduler or Scheduler(
+            {served.model.name: served.profile for served in models},
+            workers=config.workers,
+            policy=config.policy,
+            seed=config.seed,
+            options=config.options,
+        )
+        make = channels or process_channels(models, config)
+        self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
+        self._journal = journal
+        self._events: list[Event] = []
+        self._live: dict[str, _Live] = {}
+        self._sent: dict[int, tuple[Batch, list[_Live]]] = {}
+        self._wake: asyncio.TimerHandle | None = None
+        self._taking = False
+        self._why_not = "it is starting"
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._broken = asyncio.Event()
+        self._failure: ExecutionError | None = None
+        self._decisions = DecisionTimes()
+        self._batches = self._failed_batches = self._lost_workers = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether jobs are taken."""
+        return self._taking
+
+    async def start(self) -> None:
+        """Start the workers; return when each is warm or given up.
+
+        Raises:
+            ExecutionError: not one could be started; the message carries the last error.
+        """
+        starts = await asyncio.gather(*(c.start() for c in self._channels), return_exceptions=True)
+        failures = [failure for failure in starts if failure is not None]
+        if len(failures) == len(self._channels) or any(not isinstance(f, MoselError) for f in failures):
+            await self.stop()
+            raise next((f for f in failures if not isinstance(f, MoselError)), failures[0])
+        self._taking = True
+
+    async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
+        """Serve a job. Cancelling the task that awaits this cancels the job.
+
+        Raises:
+            As `post`; ExecutionError: the engine broke, or the outputs of its batches do not fit together.
+        """
+        return await self.post(job, inputs)
+
+    def post(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> "asyncio.Future[Answer]":
+        """Hand a job in; the future will hold its answer, and cancelling it cancels the job.
+
+        Args:
+            job: with an id that no other live job has.
+            inputs: by tensor name, each (requests, *shape), as they arrived. They are not copied and must not
+                change until the job has its answer.
+
+        Raises:
+            RefusedError: the engine is starting, draining or stopped.
+            UnknownModelError: it does not serve this model.
+            InputError: the id is taken, or a tensor is missing or does not fit.
+            ExecutionError: the engine is broken.
+        """
+        if self._failure is not None:
+            raise ExecutionError(str(self._failure))
+        if not self._taking:
+            raise RefusedError(f"the server takes no jobs: {self._why_not}; try again later")
+        model = self._models.get(job.model)
+        if model is None:
+            raise UnknownModelError(f"model {job.model!r} is not served; expected {', '.join(self._models)}")
+        if job.id in self._live:
+            raise InputError(f"job {job.id!r} is being served already; give each job an id of its own")
+        tensors = JobTensors(job, model, inputs)
+        live = _Live(job, tensors, asyncio.get_running_loop().create_future())
+        live.answer.add_done_callback(lambda answer: self._tell_if_cancelled(live, answer))
+        self._live[job.id] = live
+        self._idle.clear()
+        self._tell(Arrived(job))
+        return live.answer
+
+    async def drain(self, limit_s: float) -> None:
+        """Refuse new jobs and wait for those there are; after `limit_s` end what is left."""
+        self._refuse("it is draining")
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._tell(Shutdown())
+            await self._idle.wait()
+
+    async def stop(self) -> None:
+        """End what is left, then the workers."""
+        self._refuse("it has stopped")
+        await self.drain(0)
+        await asyncio.gather(*(channel.close() for channel in self._channels))
+        if self._wake is not None:
+            self._wake.cancel()
+
+    async def until_broken(self) -> ExecutionError:
+        """Wait until the engine breaks and return why. A server should then stop with this error."""
+        await self._broken.wait()
+        assert self._failure is not None
+        return self._failure
+
+    def snapshot(self) -> Snapshot:
+        """Return the counters as they stand."""
+        return Snapshot(
+            queued_jobs=len(self._live),
+            batches=self._batches,
+            failed_batches=self._failed_batches,
+            lost_workers=self._lost_workers,
+            workers=tuple(channel.state.value for channel in self._channels),
+            decisions=self._decisions.summary(),
+        )
+
+    def _refuse(self, why: str) -> None:
+        self._taking = False
+        self._why_not = why
+
+    # Events
+
+    def _tell(self, event: Event) -> None:
+        if not self._events:
+            asyncio.get_running_loop().call_soon(self._handle)
+        self._events.append(event)
+
+    def _handle(self) -> None:
+        """Rule 1; whatever goes wrong in here is a bug, and rule 2 applies."""
+        events, self._events = sorted(self._events, key=lambda event: RANK[type(event)]), []
+        if self._failure is not None:
+            return
+        try:
+            self._carry_out(self._decide(events))
+        except Exception as error:
+            log.critical("the scheduler failed on %r", events, exc_info=True)
+            self._break(f"the scheduler failed: {type(error).__name__}: {error}")
+        if self._live and any(isinstance(event, Shutdown) for event in events):
+            self._break("the scheduler left jobs without an outcome at the end")
+
+    def _decide(self, events: list[Event]) -> list[Action]:
+        now_ns = self.now_ns()
+        began_ns = perf_counter_ns()
+        actions = self._scheduler.handle(events, now_ns)
+        self._decisions.add(perf_counter_ns() - began_ns)
+        if self._journal is not None:
+            self._journal.append(Entry(tuple(events), now_ns, tuple(actions)))
+        return actions
+
+    def _tell_if_cancelled(self, live: _Live, answer: "asyncio.Future[Answer]") -> None:
+        if answer.cancelled() and self._live.get(live.job.id) is live:
+            self._tell(Cancelled(live.job.id))
+
+    def _report(self, news: News, outputs: Outputs | None = None) -> None:
+        match news:
+            case Finished():
+                self._batches += 1
+                self._keep(news, outputs or {})
+            case BatchFailed(batch):
+                self._failed_batches += 1
+                self._sent.pop(batch, None)
+            case WorkerLost(worker):
+                self._lost_workers += 1
+                self._sent = {i: sent for i, sent in self._sent.items() if sent[0].worker != worker}
+            case GivenUp(_, detail):
+                if self._taking and all(c.state is WorkerState.GIVEN_UP for c in self._channels):
+                    self._break(f"no worker can be started any more: {detail}")
+                return
+        self._tell(news)
+
+    def _keep(self, news: Finished, outputs: Outputs) -> None:
+        """Take the outputs of a batch apart, for the jobs that still wait for them."""
+        batch, jobs = self._sent.pop(news.batch)
+        undone = {(corrupt.job, corrupt.request) for corrupt in news.undone}
+        row = 0
+        for part, live in zip(batch.parts, jobs, strict=True):
+            ran = [r for r in part.requests if (part.job, r) not in undone] if undone else part.requests
+            if self._live.get(part.job) is live:
+                live.tensors.keep(ran, {name: rows[row : row + len(ran)] for name, rows in outputs.items()})
+            row += len(ran)
+
+    # Actions
+
+    def _carry_out(self, actions: list[Action]) -> None:
+        for action in actions:  # batches first: a device may be idle, while clients have waited longer already
+            if isinstance(action, Dispatch):
+                self._dispatch(action.batch)
+        for action in actions:
+            if isinstance(action, Complete):
+                self._complete(action.receipt)
+            elif isinstance(action, WakeAt):
+                self._wake_at(action.at_ns)
+
+    def _dispatch(self, batch: Batch) -> None:
+        mode = self._modes[batch.model][batch.mode]
+        jobs = [self._live[part.job] for part in batch.parts]
+        pairs = list(zip(jobs, batch.parts, strict=True))
+        tensors = {
+            name: [live.tensors.rows(name, part.requests) for live, part in pairs] for name in mode.tensors
+        }
+        self._sent[batch.id] = batch, jobs
+        self._channels[batch.worker].send(Work(batch, mode.modalities, mode.precision, tensors))
+
+    def _complete(self, receipt: Receipt) -> None:
+        live = self._live.pop(receipt.job.id)
+        if not self._live:
+            self._idle.set()
+        if live.answer.done():
+            return  # cancelled
+        try:
+            ran = receipt.outcome in (State.SERVED, State.LATE)
+            live.answer.set_result(Answer(receipt, live.tensors.outputs() if ran else None))
+        except ExecutionError as error:
+            live.answer.set_exception(error)
+
+    def _wake_at(self, at_ns: int) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        delay_s = max(0.0, to_s(at_ns - self.now_ns()))
+        self._wake = asyncio.get_running_loop().call_later(delay_s, self._tick, at_ns)
+
+    def _tick(self, at_ns: int) -> None:
+        if self.now_ns() < at_ns:  # the loop's timers are coarser than the clock
+            self._wake_at(at_ns)
+        else:
+            self._tell(Tick())
+
+    def _break(self, why: str) -> None:
+        if self._failure is not None:
+            return
+        log.critical("the engine is broken: %s", why)
+        self._refuse("it is broken")
+        self._failure = ExecutionError(f"{why}; this is a fault of the server, which has to be started anew")
+        for live in self._live.values():
+            if not live.answer.done():
+                live.answer.set_exception(ExecutionError(str(self._failure)))
+        self._live.clear()
+        self._idle.set()
+        self._broken.set()

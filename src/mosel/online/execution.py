@@ -1,0 +1,196 @@
+"""What a worker does with a batch: prepare the chosen modalities beside the device, then run on the device.
+
+It knows nothing of sockets, slabs or the event loop, so a process (`worker.py`) and a thread
+(`thread_channel.py`) execute batches alike. What is timed, and how, is `runtime/runner.py`'s business: the
+profiler measures the very same.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mosel.core.errors import MoselError
+from mosel.models.base import Modality
+from mosel.models.registry import find
+from mosel.online.wire import Start, Undone, WorkerModel
+from mosel.runtime.padding import blank
+from mosel.runtime.runner import CorruptInputError, Runner, prepare
+
+log = logging.getLogger(__name__)
+
+PREPARING_THREADS = 2
+"""Threads that preprocess beside the device thread: while one job's audio is decoded, the next one's can be."""
+
+WARM_UP_LIMIT_S = 5.0
+"""Each mode is warmed up at its smallest and largest batch; sizes between only until so much time is spent."""
+
+DETAIL_LIMIT = 500
+"""Characters of an error that travel in receipts and logs."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A batch to run.
+
+    `tensors` holds by arriving name one array (requests, *shape) per part, or, where nothing is to be prepared,
+    perhaps one array over all of them.
+    """
+
+    model: str
+    modalities: tuple[str, ...]
+    precision: str
+    tensors: Mapping[str, Sequence[NDArray[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch whose preparation is under way: for each preprocessed modality one future per part."""
+
+    task: Task
+    arrays: Mapping[str, Sequence["Future[dict[str, NDArray[Any]]]"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a batch: outputs of the requests that ran, or `failure`, one line."""
+
+    took_ns: int = 0
+    undone: tuple[Undone, ...] = ()
+    outputs: Mapping[str, NDArray[Any]] | None = None
+    failure: str | None = None
+
+
+class Execution:
+    """The models of one worker, loaded on its device.
+
+    Args:
+        start: which worker, device and models.
+
+    Raises:
+        MoselError: a model cannot be found or loaded.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self._modes = start.models
+        self._models = {model.name: find(model.word) for model in start.models}
+        self._runners = {
+            model.name: Runner(self._models[model.name], start.device, _precisions(model), start.threads)
+            for model in start.models
+        }
+        self._pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+
+    def preprocesses(self, model: str | None = None, modalities: Sequence[str] | None = None) -> bool:
+        """Say whether any of these modalities has to be prepared part by part; by default of any model's."""
+        models = self._models.values() if model is None else [self._models[model]]
+        return any(
+            modality.preprocess is not None and (modalities is None or modality.name in modalities)
+            for found in models
+            for modality in found.modalities
+        )
+
+    def prepare(self, task: Task) -> Prepared:
+        """Begin to preprocess the chosen modalities of a batch, in threads beside the device."""
+        model = self._models[task.model]
+        arrays = {
+            modality.name: [
+                self._pool.submit(prepare, model, modality.name, part) for part in _parts(task, modality)
+            ]
+            for modality in map(model.modality, task.modalities)
+            if modality.preprocess
+        }
+        return Prepared(task, arrays)
+
+    def run(self, prepared: Prepared) -> Result:
+        """Wait for the preparation and run the batch on the device; a model's error becomes the result's."""
+        task = prepared.task
+        try:
+            undone = tuple(_undone(prepared))
+            inputs = self._inputs(prepared, {u.part for u in undone})
+            if not all(inputs.values()):
+                return Result(undone=undone, outputs={})
+            ran = self._runners[task.model].run(task.modalities, task.precision, inputs)
+        except Exception as error:  # the edge to code that is not ours: the worker outlives it
+            log.warning("model %s failed on a batch", task.model, exc_info=True)
+            return Result(failure=one_line(error))
+        return Result(ran.took_ns, undone, ran.outputs)
+
+    def warm_up(self) -> None:
+        """Run every mode at its smallest and its largest batch size, then as many others as time allows."""
+        began = time.monotonic()
+        for model, mode, size, must in _warm_up_order(self._modes):
+            if not must and time.monotonic() - began > WARM_UP_LIMIT_S:
+                return
+            inputs = blank(self._models[model], mode[0], size)
+            self._runners[model].run(*mode, {name: [array] for name, array in inputs.items()})
+
+    def close(self) -> None:
+        """End the preparing threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _inputs(self, prepared: Prepared, without: set[int]) -> dict[str, list[NDArray[Any]]]:
+        inputs: dict[str, list[NDArray[Any]]] = {}
+        for modality in map(self._models[prepared.task.model].modality, prepared.task.modalities):
+            if modality.preprocess:
+                ready = [f.result() for i, f in enumerate(prepared.arrays[modality.name]) if i not in without]
+                for tensor in modality.model_inputs:
+                    inputs[tensor.name] = [arrays[tensor.name] for arrays in ready]
+            else:
+                for tensor in modality.inputs:
+                    parts = prepared.task.tensors[tensor.name]
+                    inputs[tensor.name] = [part for i, part in enumerate(parts) if i not in without]
+        return inputs
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line of bounded length: what it says, and its type if it is not one of ours."""
+    kind = "" if isinstance(error, MoselError) else f"{type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
+    return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"
+
+
+def _precisions(model: WorkerModel) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(mode.precision for mode in model.modes))
+
+
+def _parts(task: Task, modality: Modality) -> Iterator[dict[str, NDArray[Any]]]:
+    names = [tensor.name for tensor in modality.inputs]
+    for arrays in zip(*(task.tensors[name] for name in names), strict=True):
+        yield dict(zip(names, arrays, strict=True))
+
+
+def _undone(prepared: Prepared) -> Iterator[Undone]:
+    """Yield the parts with a corrupt modality, each once; any other error of the preparation is raised."""
+    seen: set[int] = set()
+    for modality, futures in prepared.arrays.items():
+        for part, future in enumerate(futures):
+            error = future.exception()
+            if error is None or part in seen:
+                continue
+            if not isinstance(error, CorruptInputError):
+                raise error
+            seen.add(part)
+            yield Undone(part, modality, one_line(error))
+
+
+def _warm_up_order(
+    models: Sequence[WorkerModel],
+) -> Iterator[tuple[str, tuple[tuple[str, ...], str], int, bool]]:
+    modes = [
+        (model.name, (mode.modalities, mode.precision), mode.sizes) for model in models for mode in model.modes
+    ]
+    for name, mode, sizes in modes:
+        for size in sorted({sizes[0], sizes[-1]}):
+            yield name, mode, size, True
+    between = itertools.zip_longest(*(sizes[1:-1] for _, _, sizes in modes))
+    for row in between:
+        for (name, mode, _), size in zip(modes, row, strict=True):
+            if size is not None:
+                yield name, mode, size, False

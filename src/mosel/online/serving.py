@@ -1,0 +1,122 @@
+"""What an engine serves and how: models with their profiles, and what each worker process is told of them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mosel.core.clock import NS_PER_MS
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile
+from mosel.models.base import Model
+from mosel.online import wire
+from mosel.online.channel import Channel, ChannelFactory, Report
+from mosel.online.policies import DEFAULT, Options
+from mosel.online.process_channel import Patience, ProcessChannel
+from mosel.runtime.device import worker_cores
+
+LEAD_NS = 2 * NS_PER_MS
+"""Twice what epoll's timers are coarse: the next batch is with the worker when it becomes free."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that is served: `word` is how workers find it, `profile` its 𝒟."""
+
+    word: str
+    model: Model
+    profile: Profile
+
+    def __post_init__(self) -> None:
+        if self.profile.model != self.model.name:
+            raise UsageError(
+                f"a profile of model {self.profile.model!r} was given for {self.model.name!r}; "
+                f"make one with: mosel profile {self.word}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine serves.
+
+    Attributes:
+        workers: how many worker processes; on `cuda` each has a GPU of its own.
+        policy: a name in `POLICIES`.
+        seed: for policies that draw lots.
+        device: `cpu`, `cuda`, or `cuda:1` and the like.
+        threads: CPU threads of each worker.
+        options: tuning of the scheduler.
+        patience: how long a worker is waited for.
+    """
+
+    workers: int = 1
+    policy: str = DEFAULT
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 1
+    options: Options = field(default_factory=lambda: Options(lead_ns=LEAD_NS))
+    patience: Patience = field(default_factory=Patience)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeTensors:
+    """A mode as the engine needs it: its modalities, precision and the names of the tensors they arrive in."""
+
+    modalities: tuple[str, ...]
+    precision: str
+    tensors: tuple[str, ...]
+
+
+def served_modes(served: ServedModel) -> Mapping[str, ModeTensors]:
+    """Return every mode of a model's profile by name."""
+    profile, model = served.profile, served.model
+    return {
+        name: ModeTensors(
+            mode.modalities,
+            profile.precision_of(mode),
+            tuple(tensor.name for modality in mode.modalities for tensor in model.modality(modality).inputs),
+        )
+        for name, mode in zip(profile.mode_names, profile.modes, strict=True)
+    }
+
+
+def process_channels(models: Sequence[ServedModel], config: EngineConfig) -> ChannelFactory:
+    """Return what makes worker processes, each with CPU cores (and on `cuda` a GPU) of its own."""
+
+    def make(worker: int, report: Report) -> Channel:
+        return ProcessChannel(report, start_message(worker, models, config), config.patience)
+
+    return make
+
+
+def start_message(worker: int, models: Sequence[ServedModel], config: EngineConfig) -> wire.Start:
+    """Return what a worker is told when it starts.
+
+    Raises:
+        UsageError: more threads are asked for than there are CPU cores.
+    """
+    device = f"cuda:{worker}" if config.device == "cuda" else config.device
+    cores = worker_cores(worker, config.threads, available_cores())
+    return wire.Start(
+        worker, device, config.threads, cores, server_cores(config), tuple(map(_worker_model, models))
+    )
+
+
+def server_cores(config: EngineConfig) -> tuple[int, ...]:
+    """Return the CPU cores that no worker's device thread uses: for the server, and for preprocessing."""
+    available = available_cores()
+    taken = {c for w in range(config.workers) for c in worker_cores(w, config.threads, available)}
+    return tuple(core for core in available if core not in taken) or available
+
+
+def available_cores() -> tuple[int, ...]:
+    """Return the CPU cores that this process may use."""
+    return tuple(sorted(os.sched_getaffinity(os.getpid())))
+
+
+def _worker_model(served: ServedModel) -> wire.WorkerModel:
+    profile = served.profile
+    modes = tuple(
+        wire.ServedMode(mode.modalities, profile.precision_of(mode), profile.sizes_of(mode))
+        for mode in profile.modes
+    )
+    return wire.WorkerModel(served.word, served.model.name, modes)

@@ -1,0 +1,151 @@
+"""What the engine and a worker say to each other: msgpack messages with a length in front, on a socket pair.
+
+The order of things:
+1. `Start` goes to the worker, once; `Ready` or `StartFailed` comes back.
+2. Then `Run` goes to it, at most `SLOTS` unanswered, each in a slot of its own; each is answered with one
+   `Done` or `Failed`, in the order in which they were sent.
+3. The engine writes input slab k only while no batch is in slot k; the worker writes output slab k only
+   while one is. So no byte is ever written by one and read by the other at the same time.
+4. Either side that sees the socket closed knows that the other is gone.
+
+Tensors do not travel here; they stand in the slabs (`slab.py`).
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from mosel.core.errors import ExecutionError
+from mosel.online.slab import TensorLayout
+
+SLOTS = 2
+"""One batch running and one waiting."""
+
+MESSAGE_LIMIT_BYTES = 16 << 20
+"""A message names each job part of a batch, a few dozen bytes apiece; more than this is no message of ours."""
+
+_PREFIX_BYTES = 4
+
+
+class ServedMode(msgspec.Struct, frozen=True, array_like=True):
+    """A mode that a worker has to be ready for, with the batch sizes it was profiled at."""
+
+    modalities: tuple[str, ...]
+    precision: str
+    sizes: tuple[int, ...]
+
+
+class WorkerModel(msgspec.Struct, frozen=True, array_like=True):
+    """A model that a worker serves: `word` finds it (`models/registry.py`), `name` is its name in batches."""
+
+    word: str
+    name: str
+    modes: tuple[ServedMode, ...]
+
+
+class Start(msgspec.Struct, frozen=True, array_like=True, tag="start"):
+    """Load these models on this device and warm them up.
+
+    The device thread keeps to the CPU cores `cores`; what runs beside it (reading, preparing) to `beside`.
+    """
+
+    worker: int
+    device: str
+    threads: int
+    cores: tuple[int, ...]
+    beside: tuple[int, ...]
+    models: tuple[WorkerModel, ...]
+
+
+class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+    """Run the batch whose tensors stand in input slab `slot`, by now `slab_bytes` long."""
+
+    batch: int
+    slot: int
+    slab_bytes: int
+    model: str
+    modalities: tuple[str, ...]
+    precision: str
+    tensors: tuple[TensorLayout, ...]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """The worker is warm."""
+
+
+class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag="start-failed"):
+    """The worker cannot start; `final` if trying again cannot help."""
+
+    detail: str
+    final: bool
+
+
+class Undone(msgspec.Struct, frozen=True, array_like=True):
+    """Part `part` of the batch did not run, because this modality could not be decoded."""
+
+    part: int
+    modality: str
+    detail: str
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
+    """The batch ran; the outputs of its requests, less those of undone parts, stand in output slab `slot`."""
+
+    batch: int
+    slot: int
+    slab_bytes: int
+    took_ns: int
+    undone: tuple[Undone, ...]
+    outputs: tuple[TensorLayout, ...]
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The model raised on the batch; `detail` is one line."""
+
+    batch: int
+    slot: int
+    detail: str
+
+
+ToWorker = Start | Run
+FromWorker = Ready | StartFailed | Done | Failed
+
+to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: ToWorker | FromWorker) -> bytes:
+    """Return a message as bytes with its length in front."""
+    body = _encoder.encode(message)
+    return len(body).to_bytes(_PREFIX_BYTES, "little") + body
+
+
+class Unframer:
+    """Cuts a stream of bytes into the messages that it carries, however it was chopped up on the way."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take the next bytes of the stream and yield every message that is now complete.
+
+        Raises:
+            ExecutionError: a message claims to be longer than `MESSAGE_LIMIT_BYTES`.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _PREFIX_BYTES:
+            length = int.from_bytes(self._buffer[:_PREFIX_BYTES], "little")
+            if length > MESSAGE_LIMIT_BYTES:
+                raise ExecutionError(
+                    f"a message of {length:,} bytes between engine and worker; expected at most "
+                    f"{MESSAGE_LIMIT_BYTES:,}: the stream is damaged and the worker has to be started anew"
+                )
+            end = _PREFIX_BYTES + length
+            if len(self._buffer) < end:
+                return
+            message = bytes(self._buffer[_PREFIX_BYTES:end])
+            del self._buffer[:end]
+            yield message

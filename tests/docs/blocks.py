@@ -20,11 +20,13 @@ _FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILI
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block: its language, the file that its title names, and its text."""
+    """One fenced block: its language, the file that its title names, its text, and what stands before it."""
 
     language: str
     title: str
     text: str
+    after_block: bool = False
+    """Whether nothing but blank lines separates it from the block before."""
 
     @property
     def runs(self) -> bool:
@@ -39,7 +41,12 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     """Return the page's blocks in order."""
-    return [Block(*found) for found in _FENCE.findall(page.read_text(encoding="utf-8"))]
+    text, blocks, end = page.read_text(encoding="utf-8"), [], 0
+    for found in _FENCE.finditer(text):
+        after_block = bool(blocks) and not text[end : found.start()].strip()
+        blocks.append(Block(found[1], found[2] or "", found[3], after_block))
+        end = found.end()
+    return blocks
 
 
 def expected_outputs(blocks: list[Block]) -> dict[int, str]:
@@ -49,7 +56,7 @@ def expected_outputs(blocks: list[Block]) -> dict[int, str]:
 
 
 def _is_output(block: Block) -> bool:
-    return block.language == "text" and not block.title
+    return block.language == "text" and not block.title and block.after_block
 
 
 def script_of(blocks: list[Block], address: str) -> str:

@@ -1,7 +1,6 @@
 """Peak memory of a batch: CUDA's own statistics on a GPU, the resident set on a host."""
 
 import ctypes
-import gc
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +63,6 @@ class HostGauge:
 
     def reset(self) -> None:
         """Forget the peak so far."""
-        gc.collect()
         with suppress(OSError, AttributeError):  # another C library: its heap keeps what it has
             ctypes.CDLL(None).malloc_trim(0)
         try:

@@ -1,0 +1,170 @@
+"""Accuracy of every mode from labelled samples, with a one-sided 95% lower bound (§4.2).
+
+Samples run in batches, in that mode, on the device that serves. All modes go over the same samples, chunk by
+chunk, so that each sample is prepared once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from mosel.core.errors import FileError, ModelError
+from mosel.core.files import read_bytes
+from mosel.core.types import mode_name
+from mosel.models.base import Model, Samples
+from mosel.offline.journal import Journal, Scored
+from mosel.offline.samples import Parts, prepared
+from mosel.offline.settings import Column
+from mosel.runtime.runner import ModelFailedError, Ran
+
+Run = Callable[[Column, Parts], Ran]
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A mode's mean score, the lower end of its one-sided 95% interval, and on how many samples."""
+
+    mean: float
+    low: float
+    samples: int
+
+
+def lower_bound(scores: NDArray[np.float64]) -> float:
+    """Return the lower end of a one-sided 95% interval of the mean of scores on 0..1.
+
+    Exact (Clopper-Pearson) where every score is 0 or 1, by Student's t otherwise.
+    """
+    count, mean = len(scores), float(scores.mean())
+    if np.isin(scores, (0.0, 1.0)).all():
+        hits = round(float(scores.sum()))
+        return float(stats.beta.ppf(1 - CONFIDENCE, hits, count - hits + 1)) if hits else 0.0
+    if count < 2:
+        return 0.0
+    margin = stats.t.ppf(CONFIDENCE, count - 1) * scores.std(ddof=1) / np.sqrt(count)
+    return float(max(0.0, mean - margin))
+
+
+def measure_accuracies(
+    model: Model,
+    samples: Samples,
+    chosen: NDArray[np.int64],
+    largest: Mapping[Column, int],
+    run: Run,
+    journal: Journal,
+    tick: Callable[[int], None],
+) -> dict[Column, Accuracy]:
+    """Return the accuracy of each column of `largest`, which says in batches of what size it runs.
+
+    `chosen` are the samples' indices; `tick` is told after each batch how many samples it held. What an
+    interrupted run left in the journal is not run again.
+
+    Raises:
+        ModelError: the model's score is not one number from 0 to 1 for each sample.
+        ModelFailedError: the model raised on a single sample.
+    """
+    scores = _recalled(journal, largest)
+    chunk = max(largest.values(), default=1)
+    for start in range(0, len(chosen), chunk):
+        indices = chosen[start : start + chunk]
+        missing = [column for column in largest if start not in scores[column]]
+        names = {name for column in missing for name in column.modalities}
+        parts = {name: prepared(model, samples, name, indices.tolist()) for name in names}
+        for column in missing:
+            inputs = {tensor: arrays for name in column.modalities for tensor, arrays in parts[name].items()}
+            outputs = _outputs(column, inputs, len(indices), largest[column], run)
+            found = _checked(model, column, outputs, samples.labels[indices])
+            scores[column][start] = found
+            journal.add(Scored(str(column), start, found.tolist()))
+            tick(len(indices))
+    return {column: _summary(np.concatenate([s[at] for at in sorted(s)])) for column, s in scores.items()}
+
+
+def read_accuracies(path: Path, model: Model) -> dict[tuple[str, ...], Accuracy]:
+    """Return accuracies that were found elsewhere, by combination of modalities.
+
+    The file is one JSON object from mode names (`audio+video`) to accuracies from 0 to 1, one for each mode.
+
+    Raises:
+        FileError: naming the file and what is wrong with it.
+    """
+    try:
+        given = msgspec.json.decode(read_bytes(path), type=dict[str, float])
+    except msgspec.DecodeError as error:
+        raise FileError(f'{path}: {error}; expected an object like {{"audio": 0.9}}') from error
+    modes = {mode_name(combination): combination for combination in model.combinations()}
+    if set(given) != set(modes):
+        differ = ", ".join(sorted(set(given) ^ set(modes)))
+        raise FileError(f"{path}: expected one accuracy for each of {', '.join(modes)}; differs in {differ}")
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise FileError(f"{path}: key `{name}` is {value}; expected a number from 0 to 1")
+    return {modes[name]: Accuracy(value, value, 0) for name, value in given.items()}
+
+
+def _recalled(journal: Journal, columns: Mapping[Column, int]) -> dict[Column, dict[int, NDArray[np.float64]]]:
+    names = {str(column): column for column in columns}
+    scores: dict[Column, dict[int, NDArray[np.float64]]] = {column: {} for column in columns}
+    for entry in journal.entries:
+        if isinstance(entry, Scored) and entry.column in names:
+            scores[names[entry.column]][entry.start] = np.asarray(entry.scores)
+    return scores
+
+
+def _outputs(column: Column, inputs: Parts, count: int, largest: int, run: Run) -> dict[str, NDArray[Any]]:
+    batches = [_slice(inputs, start, start + largest) for start in range(0, count, largest)]
+    ran = [outputs for batch in batches for outputs in _run_halving(column, batch, run)]
+    return {name: np.concatenate([outputs[name] for outputs in ran]) for name in ran[0]}
+
+
+def _run_halving(column: Column, inputs: Parts, run: Run) -> list[dict[str, NDArray[Any]]]:
+    # Samples longer than those that were timed may not fit at the largest batch: halve it, down to one sample.
+    count = _count(inputs)
+    try:
+        return [run(column, inputs).outputs]
+    except ModelFailedError:
+        if count == 1:
+            raise
+    half = count // 2
+    return _run_halving(column, _slice(inputs, 0, half), run) + _run_halving(
+        column, _slice(inputs, half, count), run
+    )
+
+
+def _count(inputs: Parts) -> int:
+    return sum(map(len, next(iter(inputs.values()))))
+
+
+def _slice(inputs: Parts, start: int, end: int) -> Parts:
+    # Parts are one array of all requests, or one array for each (`samples.prepared`).
+    return {
+        name: [parts[0][start:end]] if len(parts) == 1 else parts[start:end] for name, parts in inputs.items()
+    }
+
+
+def _checked(
+    model: Model, column: Column, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]
+) -> NDArray[np.float64]:
+    where = f"model {model.name!r} in mode {mode_name(column.modalities)}"
+    try:
+        scores = np.asarray(model.score(outputs, labels), dtype=np.float64)
+    except Exception as error:
+        raise ModelError(f"{where}: its score raised {type(error).__name__}: {error}") from error
+    if scores.shape != (len(labels),):
+        raise ModelError(
+            f"{where}: its score has shape {scores.shape}; expected {(len(labels),)}, one a sample"
+        )
+    wrong = scores[~((scores >= 0) & (scores <= 1))]
+    if len(wrong):
+        raise ModelError(f"{where}: its score gave {wrong[0]}; expected numbers from 0 to 1, higher is better")
+    return scores
+
+
+def _summary(scores: NDArray[np.float64]) -> Accuracy:
+    return Accuracy(float(scores.mean()), lower_bound(scores), len(scores))

@@ -1,0 +1,164 @@
+"""Makes 𝒟: latency, memory and accuracy of every modality combination × batch size × precision (§4.2).
+
+Cells are timed first (`survey.py`), accuracies then measured or taken over (`accuracy.py`), and the table put
+together (`table.py`). `refresh` keeps of an existing 𝒟 what still holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from msgspec import structs
+
+from mosel.core.errors import ModelError
+from mosel.core.tables import Mode, Profile, write_profile
+from mosel.models.base import Model, Samples
+from mosel.offline.accuracy import Accuracy
+from mosel.offline.recheck import moved_columns
+from mosel.offline.samples import load_samples
+from mosel.offline.session import Session, session
+from mosel.offline.settings import Column, Meter, NoMeter, Say, Settings
+from mosel.offline.table import by_column, mode_of
+from mosel.runtime.fits import check_profile_fits
+
+Given = Mapping[tuple[str, ...], Accuracy]
+MEASURED, GIVEN = "measured", "given"
+
+
+def silent(text: str) -> None:
+    """Take a note of nothing."""
+
+
+def make_profile(
+    model: Model,
+    settings: Settings,
+    output: Path | None = None,
+    *,
+    previous: Profile | None = None,
+    given: Given | None = None,
+    say: Say = silent,
+    meter: Meter | None = None,
+) -> Profile:
+    """Measure 𝒟 of a model and, where an output is named, write it there.
+
+    Args:
+        model: what to profile.
+        settings: what to measure and how hard.
+        output: the profile's file; `output.partial` beside it lets an interrupted run go on.
+        previous: a profile whose accuracies are taken over where they still hold.
+        given: accuracies by combination that were found elsewhere; nothing is then scored.
+        say: told notes of one line.
+        meter: shown how far the run has come.
+
+    Raises:
+        UsageError: the model's samples do not fit its declaration, or there is no such device.
+        ExecutionError: the model runs in no mode, or returns what it does not declare.
+    """
+    samples = _samples(model, given)
+    with session(model, settings, samples, output, say, meter or NoMeter()) as run:
+        known = _given(run, given) if given else _kept(run, previous, say)
+        scored = [column for column in run.columns if column not in known]
+        run.time(run.columns, scored)
+        limits = {column: run.bench.limit(column) for column in run.running()}
+        known |= run.score({column: limit for column, limit in limits.items() if column in scored})
+        largest = max(limits.values())
+        modes = [mode_of(run.bench, column, known[column], largest) for column in limits]
+        extra = {"accuracy_source": GIVEN if given else MEASURED, "notes": run.bench.notes}
+        profile = run.profile(modes, tuple(range(1, largest + 1)), extra)
+        _write(profile, output, run)
+    return profile
+
+
+def refresh(
+    old: Profile,
+    model: Model,
+    settings: Settings,
+    output: Path | None = None,
+    *,
+    say: Say = silent,
+    meter: Meter | None = None,
+) -> Profile:
+    """Re-check a few cells of each column of `old` and measure anew only the columns where they moved.
+
+    Batch sizes are those of `old`; accuracies are kept while the model's version is the same. The rest is as
+    in `make_profile`.
+
+    Raises:
+        UsageError: `old` is a profile of another model or device.
+        ExecutionError: the model runs in no mode, or returns what it does not declare.
+    """
+    extra = old.extra or {}
+    same = extra.get("version", model.version) == model.version
+    largest = old.batch_sizes[-1]
+    settings = replace(settings, batch=largest)
+    kept = by_column(old)
+    samples = load_samples(model)
+    with session(model, settings, samples, output, say, meter or NoMeter()) as run:
+        check_profile_fits(
+            structs.replace(old, extra={**extra, "version": model.version}), model, run.device, settings.threads
+        )
+        missing = [column for column in run.columns if column not in kept]
+        scored = missing if same else run.columns
+        anew = {*moved_columns(run, kept, say), *missing}
+        run.time([column for column in run.columns if column in anew], scored)
+        limits = {c: run.bench.limit(c) if c in anew else len(kept[c].latency_s) for c in run.running()}
+        known = {c: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples) for c, mode in kept.items()}
+        known |= run.score({column: limit for column, limit in limits.items() if column in scored})
+        modes = [
+            mode_of(run.bench, column, known[column], largest)
+            if column in anew
+            else _with_accuracy(kept[column], known[column])
+            for column in limits
+        ]
+        notes = [*extra.get("notes", ()), *run.bench.notes]
+        profile = run.profile(modes, old.batch_sizes, {"accuracy_source": MEASURED, **extra, "notes": notes})
+        _write(profile, output, run)
+    return profile
+
+
+def _samples(model: Model, given: Given | None) -> Samples | None:
+    samples = load_samples(model)
+    if samples is None and given is None:
+        raise ModelError(
+            f"model {model.name!r}: has no labelled samples to measure accuracy on; give the model `samples`, "
+            'or accuracies found elsewhere: --accuracy FILE, a JSON object like {"audio": 0.9}'
+        )
+    return samples
+
+
+def _given(run: Session, given: Given) -> dict[Column, Accuracy]:
+    return {column: given[column.modalities] for column in run.columns}
+
+
+def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accuracy]:
+    """Return the accuracies that need no new measurement: same model, weights, samples, device and software."""
+    extra = (previous.extra or {}) if previous else {}
+    if previous is None or run.settings.exhaustive or run.settings.fresh:
+        return {}
+    same = (
+        (previous.model, previous.device, previous.software) == (run.model.name, run.device, run.software)
+        and extra.get("version") == run.model.version
+        and extra.get("accuracy_source") == MEASURED
+        and (extra.get("seed") == run.settings.seed or len(run.chosen) == len(run.samples or ()))
+    )
+    found = {
+        column: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples)
+        for column, mode in by_column(previous).items()
+        if same and mode.samples == len(run.chosen) and column in run.columns
+    }
+    if found:
+        say(
+            f"accuracies are kept from {previous.measured_at} (same version, samples and software; "
+            "--fresh measures them anew)"
+        )
+    return found
+
+
+def _with_accuracy(mode: Mode, accuracy: Accuracy) -> Mode:
+    return structs.replace(mode, accuracy=accuracy.mean, accuracy_low=accuracy.low, samples=accuracy.samples)
+
+
+def _write(profile: Profile, output: Path | None, run: Session) -> None:
+    if output is not None:
+        write_profile(profile, output)
+        run.journal.remove()

@@ -1,0 +1,41 @@
+"""Which columns of an existing 𝒟 no longer hold: a few cells of each are timed again."""
+
+from collections.abc import Mapping
+
+from mosel.core.clock import to_s
+from mosel.core.tables import Mode
+from mosel.offline.session import Session
+from mosel.offline.settings import Cell, Column, Say
+
+MOVED = 0.05
+"""How far a cell's median may move, relative to what it was, before its column is measured anew."""
+
+
+def moved_columns(run: Session, kept: Mapping[Column, Mode], say: Say) -> list[Column]:
+    """Return the columns of `kept` of which a cell moved or no longer runs; tell which and by how much."""
+    checks = {column: _check_sizes(mode) for column, mode in kept.items()}
+    for column, sizes in checks.items():
+        run.bench.probe(column, sizes)
+    cells = [Cell(column, size) for column, sizes in checks.items() for size in sizes]
+    run.bench.fill(cells, lambda _: run.settings.repeats, run.settings.repeats, lambda: None)
+    moved = []
+    for column, sizes in checks.items():
+        ratios = [_ratio(run, Cell(column, size), kept[column]) for size in sizes]
+        worst = max(ratios, key=lambda ratio: abs(ratio - 1))
+        if abs(worst - 1) > MOVED:
+            moved.append(column)
+            say(f"{column} moved to {worst:.2f} times what it was: measuring it anew")
+    if not moved:
+        say(f"no cell moved by more than {MOVED:.0%}: latencies are kept")
+    return moved
+
+
+def _check_sizes(mode: Mode) -> tuple[int, ...]:
+    limit = len(mode.latency_s)
+    return tuple(sorted({1, (limit + 1) // 2, limit}))
+
+
+def _ratio(run: Session, cell: Cell, mode: Mode) -> float:
+    if cell not in run.bench.took_ns:
+        return float("inf")
+    return to_s(round(run.bench.median_ns(cell))) / float(mode.latency_s[cell.size - 1])

@@ -1,0 +1,141 @@
+"""The labelled samples of a model, checked once, as parts that a runner takes.
+
+Where a model has none, latencies are measured on blank inputs of the largest shape it accepts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.clock import monotonic_ns, to_s
+from mosel.core.errors import ModelError
+from mosel.models.base import Modality, Model, Samples
+from mosel.runtime.calls import shape_problem
+from mosel.runtime.padding import blank
+from mosel.runtime.runner import prepare
+
+Array = NDArray[Any]
+PREPARATIONS = 50
+Parts = dict[str, list[Array]]
+"""By tensor name one array per part of a batch, each of shape (requests, *shape)."""
+
+
+def load_samples(model: Model) -> Samples | None:
+    """Return the model's labelled samples, checked; None if it has none to give.
+
+    Raises:
+        ModelError: the set is empty, its lengths differ, or an input is not what the model declares.
+    """
+    if model.samples is None:
+        return None
+    try:
+        samples = model.samples()
+    except Exception as error:
+        raise ModelError(
+            f"model {model.name!r}: its samples cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not len(samples):
+        raise ModelError(
+            f"model {model.name!r}: its set of labelled samples is empty; accuracy needs at least one"
+        )
+    for modality in model.modalities:
+        _check_modality(model, modality, samples)
+    return samples
+
+
+def choose(samples: Samples, count: int | None, seed: int) -> NDArray[np.int64]:
+    """Return the indices of `count` samples in ascending order, chosen by `seed`; all without a count."""
+    every = np.arange(len(samples))
+    if count is None or count >= len(every):
+        return every
+    return np.sort(np.random.default_rng(seed).choice(every, count, replace=False))
+
+
+def prepared(model: Model, samples: Samples, modality: str, chosen: Sequence[int]) -> Parts:
+    """Return one modality of the chosen samples as the model takes it: one part if all are of one shape."""
+    given = samples.inputs[modality]
+    if all(isinstance(values, np.ndarray) for values in given.values()):
+        whole = {name: np.asarray(values)[np.asarray(chosen)] for name, values in given.items()}
+        return {name: [array] for name, array in prepare(model, modality, whole).items()}
+    parts: Parts = {}
+    for index in chosen:
+        for name, array in prepare(model, modality, _request(samples, modality, index)).items():
+            parts.setdefault(name, []).append(array)
+    return parts
+
+
+class Pool:
+    """Prepared requests to draw batches for timing from, each a part of its own, as jobs of one request are."""
+
+    def __init__(self, model: Model, samples: Samples | None, size: int, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._requests = {
+            m.name: _single_requests(model, m.name, samples, size, seed) for m in model.modalities
+        }
+
+    def draw(self, modalities: Sequence[str], size: int) -> Parts:
+        """Return a random batch of `size` requests of these modalities."""
+        count = len(self._requests[modalities[0]])
+        drawn = self._rng.choice(count, size, replace=size > count)
+        requests = [self._requests[name] for name in modalities]
+        return {
+            tensor: [of_modality[index][tensor] for index in drawn]
+            for of_modality in requests
+            for tensor in of_modality[0]
+        }
+
+
+def preparation_s(model: Model, samples: Samples | None, chosen: NDArray[np.int64]) -> dict[str, float]:
+    """Return the median seconds that preprocessing one request takes, by modality that has any."""
+    if samples is None:
+        return {}
+    found: dict[str, float] = {}
+    for modality in model.modalities:
+        if modality.preprocess is not None:
+            took_ns = [_preparation_ns(model, modality.name, samples, i) for i in chosen[:PREPARATIONS]]
+            found[modality.name] = to_s(round(float(np.median(took_ns))))
+    return found
+
+
+def _preparation_ns(model: Model, modality: str, samples: Samples, index: int) -> int:
+    arrays = _request(samples, modality, index)
+    started_ns = monotonic_ns()
+    prepare(model, modality, arrays)
+    return monotonic_ns() - started_ns
+
+
+def _request(samples: Samples, modality: str, index: int) -> dict[str, Array]:
+    return {name: np.asarray(values[index])[None] for name, values in samples.inputs[modality].items()}
+
+
+def _single_requests(
+    model: Model, modality: str, samples: Samples | None, size: int, seed: int
+) -> list[Mapping[str, Array]]:
+    if samples is None:
+        return [blank(model, (modality,))]
+    return [
+        prepare(model, modality, _request(samples, modality, index)) for index in choose(samples, size, seed)
+    ]
+
+
+def _check_modality(model: Model, modality: Modality, samples: Samples) -> None:
+    where = f"model {model.name!r}: labelled samples"
+    given = samples.inputs.get(modality.name)
+    if given is None:
+        raise ModelError(f"{where} lack modality {modality.name!r}; they have {', '.join(samples.inputs)}")
+    for tensor in modality.inputs:
+        values = given.get(tensor.name)
+        if values is None:
+            raise ModelError(f"{where} lack tensor {tensor.name!r} of modality {modality.name!r}")
+        if len(values) != len(samples):
+            raise ModelError(
+                f"{where}: {len(values)} inputs {tensor.name!r} and {len(samples)} labels; "
+                "expected one label for each"
+            )
+        whole = [values] if isinstance(values, np.ndarray) else [np.asarray(value)[None] for value in values]
+        for array in whole:
+            problem = shape_problem(tensor, array, len(array))
+            if problem:
+                raise ModelError(f"{where}: input {problem}")

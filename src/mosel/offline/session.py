@@ -1,0 +1,175 @@
+"""One profiling run: the bench, its journal, the samples, and what is told to the person who waits."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mosel.core.clock import monotonic_ns, to_s
+from mosel.core.errors import ExecutionError
+from mosel.core.tables import PROFILE_FORMAT, Mode, Profile
+from mosel.models.base import Model, Samples
+from mosel.offline.accuracy import Accuracy, measure_accuracies
+from mosel.offline.journal import Journal, journal_path
+from mosel.offline.samples import Pool, choose, preparation_s
+from mosel.offline.settings import Cell, Column, Meter, Say, Settings, columns_of
+from mosel.offline.survey import Effort, Survey
+from mosel.offline.table import NOISY_RATIO, NOISY_SHARE, noisy_share
+from mosel.offline.timing import Bench
+from mosel.runtime.device import describe, pinned, software, worker_cores
+
+SHOW_EVERY_NS = 200_000_000
+LEAST_POOL = 64
+
+
+@contextmanager
+def session(
+    model: Model, settings: Settings, samples: Samples | None, output: Path | None, say: Say, meter: Meter
+) -> Iterator["Session"]:
+    """Yield a session on the cores that a worker will use.
+
+    Its journal stands beside `output` until `finish` is called; an interruption leaves it there.
+
+    Raises:
+        UsageError: there is no such device, or it has too few cores.
+        ExecutionError: the model cannot be loaded at any precision.
+    """
+    with pinned(worker_cores(0, settings.threads)):
+        opened = Session(model, settings, samples, output, say, meter)
+        try:
+            yield opened
+        finally:
+            opened.journal.close()
+
+
+class Session:
+    """One profiling run. Made by `session`."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: Settings,
+        samples: Samples | None,
+        output: Path | None,
+        say: Say,
+        meter: Meter,
+    ) -> None:
+        self.model, self.settings, self.samples = model, settings, samples
+        self.device = describe(settings.device, model.framework)
+        self.software = software(model.framework)
+        self.columns = columns_of(model)
+        self.chosen = choose(samples, settings.samples, settings.seed) if samples else np.arange(0)
+        self.journal = Journal(journal_path(output) if output else None, self._key())
+        if self.journal.entries:
+            say("going on from where an earlier run was interrupted")
+        pool = Pool(model, samples, max(LEAST_POOL, 2 * settings.largest_batch(model)), settings.seed)
+        self.bench = Bench(model, settings, self.columns, pool, self.journal, say)
+        self._say, self._meter, self._shown_ns = say, meter, 0
+        self._seconds: dict[str, float] = {}
+
+    def time(self, columns: Collection[Column], scored: Collection[Column]) -> None:
+        """Time the cells of these columns; `scored` are those whose accuracy will be measured after."""
+        started_ns = monotonic_ns()
+
+        def tick(left_ns: Callable[[], float]) -> None:
+            self._show("timing", lambda: left_ns() + self._scoring_ns(scored, len(self.chosen)))
+
+        survey = Survey(self.bench, columns, Effort(self.settings.repeats), tick)
+        survey.every() if self.settings.exhaustive else survey.smart()
+        self._seconds["timing"] = to_s(monotonic_ns() - started_ns)
+        self._warn_if_noisy()
+
+    def score(self, largest: Mapping[Column, int]) -> dict[Column, Accuracy]:
+        """Measure the accuracy of these columns, each in batches of the size given."""
+        started_ns = monotonic_ns()
+        left = len(largest) * len(self.chosen)
+
+        def tick(samples: int) -> None:
+            nonlocal left
+            left -= samples
+            self._show("accuracy", lambda: self._scoring_ns(largest, left / len(largest)))
+
+        if self.samples is None or not largest:
+            return {}
+        found = measure_accuracies(
+            self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick
+        )
+        self._seconds["accuracy"] = to_s(monotonic_ns() - started_ns)
+        return found
+
+    def profile(self, modes: Sequence[Mode], sizes: Sequence[int], extra: Mapping[str, Any]) -> Profile:
+        """Return 𝒟 from its columns, with all that says how it was measured."""
+        return Profile(
+            format=PROFILE_FORMAT,
+            model=self.model.name,
+            modalities=self.model.modality_names,
+            metric=self.model.metric,
+            batch_sizes=tuple(sizes),
+            modes=tuple(modes),
+            device=self.device,
+            precision=self.model.precisions[0],
+            software=self.software,
+            measured_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            preprocess_s=preparation_s(self.model, self.samples, self.chosen) or None,
+            extra={**extra, **self._conditions()},
+        )
+
+    def running(self) -> list[Column]:
+        """Return the columns that run at batch 1 at least.
+
+        Raises:
+            ExecutionError: none does.
+        """
+        found = [column for column in self.columns if self.bench.limit(column)]
+        if not found:
+            raise ExecutionError(f"model {self.model.name!r} runs in no mode: {self.bench.notes[-1]}")
+        return found
+
+    def _key(self) -> dict[str, Any]:
+        return {
+            "model": self.model.name,
+            "version": self.model.version,
+            "columns": [str(column) for column in self.columns],
+            "device": [self.device.kind, self.device.name],
+            "software": self.software,
+            "threads": self.settings.threads,
+            "batch": self.settings.largest_batch(self.model),
+            "samples": len(self.chosen),
+            "seed": self.settings.seed,
+        }
+
+    def _conditions(self) -> dict[str, Any]:
+        return {
+            "version": self.model.version,
+            "threads": self.settings.threads,
+            "seed": self.settings.seed,
+            "repeats": self.settings.repeats,
+            "sampling": "exhaustive" if self.settings.exhaustive else "smart",
+            "samples_source": self.samples.source if self.samples else "",
+            "seconds": {doing: round(seconds, 3) for doing, seconds in self._seconds.items()},
+        }
+
+    def _warn_if_noisy(self) -> None:
+        share = noisy_share(self.bench)
+        if share > NOISY_SHARE:
+            self.bench.note(
+                "the machine was too noisy to trust these latencies: the 99th percentile is over "
+                f"{NOISY_RATIO} times the median in {share:.0%} of the cells; stop what else runs here and "
+                "measure again"
+            )
+
+    def _scoring_ns(self, columns: Collection[Column], samples: float) -> float:
+        cells = [Cell(column, self.bench.limit(column)) for column in columns]
+        return sum(
+            samples / cell.size * self.bench.median_ns(cell) for cell in cells if cell in self.bench.took_ns
+        )
+
+    def _show(self, doing: str, left_ns: Callable[[], float]) -> None:
+        now_ns = monotonic_ns()
+        if now_ns - self._shown_ns >= SHOW_EVERY_NS:
+            self._shown_ns = now_ns
+            done_s = to_s(self.bench.busy_ns)
+            self._meter.show(doing, done_s, done_s + left_ns() / 1e9)

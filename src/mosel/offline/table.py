@@ -1,0 +1,55 @@
+"""From timings, peak memory and accuracies to the columns of 𝒟; what was not measured is interpolated."""
+
+import numpy as np
+
+from mosel.core.clock import to_s
+from mosel.core.tables import Mode, Profile
+from mosel.offline.accuracy import Accuracy
+from mosel.offline.sampling import interpolate
+from mosel.offline.settings import Column
+from mosel.offline.timing import Bench
+
+NOISY_RATIO, NOISY_SHARE = 1.5, 0.1
+
+
+def mode_of(bench: Bench, column: Column, accuracy: Accuracy, largest: int) -> Mode:
+    """Return a column of 𝒟, measured up to the bench's limit; `largest` is the profile's largest batch.
+
+    The 99th percentile is that of the timings seen, so with few of them about their maximum.
+    """
+    limit = bench.limit(column)
+    sizes = range(1, limit + 1)
+    timed = {cell.size: took for cell, took in bench.took_ns.items() if cell.column == column}
+    medians = {size: float(np.median(took)) for size, took in timed.items()}
+    p99s = {size: float(np.quantile(took, 0.99)) for size, took in timed.items()}
+    memory = {c.size: float(m) for c, m in bench.memory_bytes.items() if c.column == column}
+    latency_s = [to_s(round(interpolate(medians, size))) for size in sizes]
+    p99_s = [to_s(round(interpolate(p99s, size))) for size in sizes]
+    return Mode(
+        modalities=column.modalities,
+        accuracy=accuracy.mean,
+        accuracy_low=accuracy.low,
+        samples=accuracy.samples,
+        latency_s=latency_s,
+        latency_p99_s=[max(pair) for pair in zip(latency_s, p99_s, strict=True)],
+        memory_bytes=[round(interpolate(memory, size)) for size in sizes],
+        precision=column.precision if bench.several_precisions else None,
+        batch_limit=None if limit == largest else limit,
+        measured=[size in timed for size in sizes],
+    )
+
+
+def noisy_share(bench: Bench) -> float:
+    """Return in what share of the timed cells the 99th percentile is over 1.5 times the median."""
+    ratios = [np.quantile(took, 0.99) / np.median(took) for took in bench.took_ns.values()]
+    return float(np.mean(np.asarray(ratios) > NOISY_RATIO)) if ratios else 0.0
+
+
+def column_of(profile: Profile, mode: Mode) -> Column:
+    """Return the column that a profile's mode is."""
+    return Column(tuple(mode.modalities), profile.precision_of(mode))
+
+
+def by_column(profile: Profile | None) -> dict[Column, Mode]:
+    """Return a profile's modes by column."""
+    return {column_of(profile, mode): mode for mode in profile.modes} if profile else {}

@@ -41,7 +41,8 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     """Return the page's blocks in order."""
-    text, blocks, end = page.read_text(encoding="utf-8"), [], 0
+    text, end = page.read_text(encoding="utf-8"), 0
+    blocks: list[Block] = []
     for found in _FENCE.finditer(text):
         after_block = bool(blocks) and not text[end : found.start()].strip()
         blocks.append(Block(found[1], found[2] or "", found[3], after_block))

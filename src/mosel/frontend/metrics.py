@@ -17,8 +17,8 @@ from prometheus_client.registry import Collector
 
 from mosel.core.clock import to_s
 from mosel.core.errors import MoselError
-from mosel.core.states import OUTCOMES
-from mosel.core.types import Receipt
+from mosel.core.states import OUTCOMES, State
+from mosel.core.types import Job, Receipt
 from mosel.online.channel import WorkerState
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Snapshot
@@ -56,14 +56,17 @@ class Metrics:
 
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
-        job, outcome = receipt.job, receipt.outcome.value
-        self._jobs.labels(job.model, outcome).inc()
-        self._requests.labels(job.model, outcome).inc(job.requests)
+        job = receipt.job
+        self._count(job, receipt.outcome)
         for mode, count in receipt.modes:
             self._runs.labels(job.model, mode).inc(count)
         if receipt.finish_ns is not None:
             self._slack.labels(job.model).observe(to_s(job.deadline_ns - receipt.finish_ns))
             self._time.labels(job.model).observe(to_s(receipt.finish_ns - job.arrival_ns))
+
+    def cancelled(self, job: Job) -> None:
+        """Count a job whose client went away, which drops it."""
+        self._count(job, State.DROPPED)
 
     def refused(self, error: MoselError) -> None:
         """Count a call that became no job."""
@@ -72,6 +75,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return every metric in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
+
+    def _count(self, job: Job, outcome: State) -> None:
+        self._jobs.labels(job.model, outcome.value).inc()
+        self._requests.labels(job.model, outcome.value).inc(job.requests)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)

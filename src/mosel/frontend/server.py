@@ -9,12 +9,12 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
-from mosel.core.errors import UsageError
+from mosel.core.errors import ExecutionError, UsageError
 from mosel.frontend.config import Address
 from mosel.frontend.http import HttpApp
 
@@ -35,6 +35,9 @@ class RunningEngine(Protocol):
 
     async def stop(self) -> None:
         """End its workers."""
+
+    async def until_broken(self) -> ExecutionError:
+        """Return when it can serve no more, and why."""
 
 
 def listen(address: Address) -> socket.socket:
@@ -63,13 +66,19 @@ def listen(address: Address) -> socket.socket:
     return listening
 
 
+def url_of(listening: socket.socket) -> str:
+    """Return the address of a listening socket, for a person to use."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def run(
     app: HttpApp,
     engine: RunningEngine,
     listening: socket.socket,
     drain_s: float,
-    on_ready: Callable[[], None],
-    on_drain: Callable[[], None],
+    say: Callable[[str], None],
+    serving: str,
 ) -> None:
     """Serve until a signal has ended it.
 
@@ -78,14 +87,14 @@ def run(
         engine: what it answers from; started here, and stopped.
         listening: where to listen; closed at the end.
         drain_s: how long accepted jobs may take after the first signal.
-        on_ready: called when jobs are taken.
-        on_drain: called when they are no longer taken.
+        say: takes notes for the person who waits.
+        serving: the note once jobs are taken.
 
     Raises:
-        ExecutionError: the engine cannot start.
+        ExecutionError: the engine cannot start, or it broke.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, engine, listening, drain_s, on_ready, on_drain))
+        runner.run(_serve(app, engine, listening, drain_s, say, serving))
 
 
 async def _serve(
@@ -93,22 +102,31 @@ async def _serve(
     engine: RunningEngine,
     listening: socket.socket,
     drain_s: float,
-    on_ready: Callable[[], None],
-    on_drain: Callable[[], None],
+    say: Callable[[str], None],
+    serving: str,
 ) -> None:
     first, second = _signals()
     server = _Server(_uvicorn_config(app))
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    listen_on = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         if await _done_before(engine.start(), first):
-            on_ready()
-            await asyncio.wait({serving, asyncio.create_task(first.wait())}, return_when="FIRST_COMPLETED")
-            on_drain()
+            say(serving)
+            await _until_ended(engine, first)
+            say(f"draining: accepted jobs are answered, for {drain_s:g} s at most; a second signal ends them")
             await _done_before(engine.drain(drain_s), second)
     finally:
         await engine.stop()
-        server.should_exit, server.force_exit = True, second.is_set()
-        await serving
+        server.should_exit, server.force_exit = True, second.done()
+        await listen_on
+
+
+async def _until_ended(engine: RunningEngine, signalled: "asyncio.Future[None]") -> None:
+    broken = asyncio.ensure_future(engine.until_broken())
+    either: set[asyncio.Future[Any]] = {broken, signalled}
+    await asyncio.wait(either, return_when="FIRST_COMPLETED")
+    if broken.done():
+        raise broken.result()
+    broken.cancel()
 
 
 class _Server(uvicorn.Server):
@@ -134,23 +152,25 @@ def _uvicorn_config(app: HttpApp) -> uvicorn.Config:
     )
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Return what the first signal sets, and what the second."""
-    first, second = asyncio.Event(), asyncio.Event()
+def _signals() -> tuple["asyncio.Future[None]", "asyncio.Future[None]"]:
+    """Return what is done at the first signal, and what at the second."""
+    loop = asyncio.get_running_loop()
+    both = loop.create_future(), loop.create_future()
 
     def on_signal() -> None:
-        (second if first.is_set() else first).set()
+        waiting = next((one for one in both if not one.done()), None)
+        if waiting is not None:
+            waiting.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return first, second
+        loop.add_signal_handler(number, on_signal)
+    return both
 
 
-async def _done_before(work: Coroutine[object, object, None], event: asyncio.Event) -> bool:
-    """Run `work` unless `event` comes first, which cancels it; return whether it was done."""
-    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    await asyncio.wait({working, waiting}, return_when="FIRST_COMPLETED")
-    waiting.cancel()
+async def _done_before(work: Coroutine[object, object, None], signalled: "asyncio.Future[None]") -> bool:
+    """Run `work` unless the signal comes first, which cancels it; return whether it was done."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait({working, signalled}, return_when="FIRST_COMPLETED")
     if working.done():
         working.result()
         return True

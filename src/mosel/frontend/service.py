@@ -4,6 +4,7 @@ A protocol's own module decodes a call, hands it here, and encodes the answer. H
 known here, nor are protocol codes.
 """
 
+import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,10 +57,18 @@ class Service:
         engine: runs the jobs and tells the time.
         served: the models.
         limits: how much one call may carry.
+        settings: what model metadata tells of this server besides (its policy, say).
     """
 
-    def __init__(self, engine: Engine, served: Sequence[ServedModel], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        served: Sequence[ServedModel],
+        limits: Limits | None = None,
+        settings: Mapping[str, str | int] | None = None,
+    ) -> None:
         self.limits = limits or Limits()
+        self._settings = dict(settings or {})
         self.now_ns = engine.now_ns
         self._engine = engine
         self._served = {one.model.name: one for one in served}
@@ -99,7 +108,7 @@ class Service:
                 for tensor in modality.inputs
             ],
             "outputs": [_described(tensor) for tensor in model.outputs],
-            "parameters": _serving_parameters(model, served.profile),
+            "parameters": {**_serving_parameters(model, served.profile), **self._settings},
         }
 
     def model_ready(self, name: str, version: str = "") -> bool:
@@ -132,7 +141,11 @@ class Service:
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
-        answer = await self._engine.submit(checked.job, checked.inputs)
+        try:
+            answer = await self._engine.submit(checked.job, checked.inputs)
+        except asyncio.CancelledError:
+            self.metrics.cancelled(checked.job)
+            raise
         self.metrics.answered(answer.receipt)
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs))
 

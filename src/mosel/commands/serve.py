@@ -1,0 +1,200 @@
+"""`mosel serve`: models over the Open Inference Protocol."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile, read_profile
+from mosel.frontend.accuracies import with_accuracies
+from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
+from mosel.frontend.http import HttpApp
+from mosel.frontend.server import listen, run, url_of
+from mosel.frontend.service import Service
+from mosel.models.base import Model
+from mosel.models.registry import find
+from mosel.offline.profiler import make_profile
+from mosel.offline.settings import Settings
+from mosel.online.engine import Engine
+from mosel.online.policies import POLICIES, Options
+from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, server_cores
+from mosel.runtime.device import default_device, describe, pin, profile_path
+from mosel.runtime.fits import check_profile_fits
+
+Say = Callable[[str], None]
+
+QUICK_SAMPLES, QUICK_REPEATS = 500, 5
+"""What a quick profile measures: enough to serve with until `mosel profile` has made a good one."""
+
+
+def serve(
+    *models: str,
+    profile: tuple[Path, ...] = (),
+    accuracy: Path | None = None,
+    policy: str | None = None,
+    http: str | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    config: Path | None = None,
+    quiet: bool = False,
+) -> None:
+    """Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.
+
+    Example: mosel serve av-digits --policy optimized --http 127.0.0.1:8000
+
+    Args:
+        models: zoo names, or package.module:object.
+        profile: a profile.json, for each model that shall not use its cached profile; may be repeated.
+        accuracy: a JSON file {"mode": accuracy} that replaces the profile's accuracies.
+        policy: how jobs are scheduled (default: optimized).
+        http: HOST:PORT to listen on; port 0 takes a free one (default: 127.0.0.1:8000).
+        workers: how many worker processes (default: 1).
+        device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
+        threads: CPU threads of each worker (default: 1).
+        seed: for policies that draw lots (default: 0).
+        engine: what the workers stand on: local.
+        config: a TOML file with any of these and more; what is given here goes before it.
+        quiet: say nothing but errors.
+    """
+    words = {
+        "models": models,
+        "profile": tuple(map(str, profile)),
+        "accuracy": None if accuracy is None else str(accuracy),
+        "policy": policy,
+        "http": http,
+        "workers": workers,
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+        "engine": engine,
+    }
+    given = {key: value for key, value in words.items() if value not in (None, ())}
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+    serve_configured(read_config(config, given), console.print)
+
+
+def serve_configured(config: ServeConfig, say: Say) -> None:
+    """Serve as `config` says until a signal has ended it; `say` takes notes for the person who waits.
+
+    Raises:
+        UsageError: something is wrong with the configuration, a profile or a model.
+        ExecutionError: no worker could be started, or the engine broke.
+    """
+    check_words(config)
+    options = scheduler_options(config)
+    with listen(parse_address(config.http)) as listening:
+        models = {word: find(word) for word in config.models}
+        device = config.device or default_device(_framework(models.values()))
+        served = _served(models, config, device, say)
+        engine_config = EngineConfig(
+            config.workers, config.policy, config.seed, device, config.threads, options
+        )
+        engine = Engine(served, engine_config)
+        pin(server_cores(engine_config))
+        names = ", ".join(one.model.name for one in served)
+        many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
+        serving = f"serving {names} on {url_of(listening)} (policy {config.policy}, {many})"
+        settings: dict[str, str | int] = {
+            "policy": config.policy,
+            "workers": config.workers,
+            "seed": config.seed,
+        }
+        app = HttpApp(Service(engine, served, config.limits, settings))
+        run(app, engine, listening, config.drain_s, say, serving)
+
+
+def check_words(config: ServeConfig) -> None:
+    """Check what is one of a few words.
+
+    Raises:
+        UsageError: no model is named, or the policy or the engine is not known.
+    """
+    if not config.models:
+        raise UsageError("no model to serve; give a zoo name like av-digits, or package.module:object")
+    if config.policy not in POLICIES:
+        raise UsageError(f"policy {config.policy!r} is not known; expected one of {', '.join(POLICIES)}")
+    if config.engine not in ENGINES:
+        raise UsageError(f"engine {config.engine!r} is not known; expected one of {', '.join(ENGINES)}")
+
+
+def scheduler_options(config: ServeConfig) -> Options:
+    """Return the scheduler's options as the configuration's table `options` gives them.
+
+    Raises:
+        UsageError: there is no such option, or its value has the wrong type.
+    """
+    known = [field.name for field in dataclasses.fields(Options)]
+    for name in config.options:
+        if name not in known:
+            raise UsageError(f"option {name!r} is unknown; expected some of {', '.join(known)}")
+    try:
+        return msgspec.convert({"lead_ns": LEAD_NS, **config.options}, Options)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"table `options`: {error}") from error
+
+
+def _framework(models: Iterable[Model]) -> str:
+    return "torch" if any(model.framework == "torch" for model in models) else "numpy"
+
+
+def _served(models: Mapping[str, Model], config: ServeConfig, device: str, say: Say) -> tuple[ServedModel, ...]:
+    names = [model.name for model in models.values()]
+    if len(set(names)) != len(config.models):
+        raise UsageError(f"models {', '.join(config.models)}: one is named twice; expected each once")
+    if config.accuracy and len(names) > 1:
+        raise UsageError(
+            f"accuracy {config.accuracy}: is of one model, {', '.join(names)} are served; "
+            "put accuracies into their profiles: mosel profile MODEL --accuracy FILE"
+        )
+    given = _given_profiles([Path(path) for path in config.profile], names)
+    found = []
+    for word, model in models.items():
+        profile = _profile_of(word, model, given.get(model.name), config, device, say)
+        if config.accuracy:
+            profile = with_accuracies(profile, Path(config.accuracy))
+        found.append(ServedModel(word, model, profile))
+    return tuple(found)
+
+
+def _given_profiles(paths: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
+    """Return the profiles' files by the name of their model."""
+    given: dict[str, Path] = {}
+    for path in paths:
+        name = read_profile(path).profile.model
+        if name not in names:
+            raise UsageError(
+                f"{path}: is a profile of model {name!r}; expected one of {', '.join(names)}: "
+                "give that model's own, or leave it out"
+            )
+        if name in given:
+            raise UsageError(f"{path}: is a profile of {name!r}, as is {given[name]}; expected one a model")
+        given[name] = path
+    return given
+
+
+def _profile_of(
+    word: str, model: Model, path: Path | None, config: ServeConfig, device: str, say: Say
+) -> Profile:
+    """Return the profile at `path`; without one the cached one; without that a quick one."""
+    here = describe(device, model.framework)
+    cached = profile_path(model.name, model.version, here, config.threads)
+    if path is None and not cached.exists():
+        say(
+            f"there is no profile of {model.name} on {here.name}: measuring a quick one first, "
+            f"kept in {cached}; for a good one: mosel profile {word}"
+        )
+        settings = Settings(device, threads=config.threads, samples=QUICK_SAMPLES, repeats=QUICK_REPEATS)
+        return make_profile(model, settings, cached, say=say)
+    source = path or cached
+    profile = read_profile(source).profile
+    try:
+        check_profile_fits(profile, model, here, config.threads)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
+    return profile

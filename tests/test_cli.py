@@ -55,11 +55,11 @@ def test_unknown_command_imports_no_command() -> None:
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command that is listed can be imported, and its help is its line in the list, then an example."""
+    """Every command that is listed can be imported, and its help begins with its line in the list."""
     assert cli.run([name, "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"Usage: mosel {name}" in text
-    assert f"{cli.COMMANDS[name]} Example: mosel {name} " in text
+    assert text.startswith(f"Usage: mosel {name} ")
+    assert f" {cli.COMMANDS[name]} " in text
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

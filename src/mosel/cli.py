@@ -14,12 +14,13 @@ from mosel import __version__
 from mosel.core.errors import MoselError, UsageError
 
 COMMANDS = {
-    "profile": "Measure latency, memory and accuracy of every modality combination of a model.",
-    "plan": "Compute the best strategies of every job size and accuracy SLO from a profile.",
+    "profile": "Measure latency, memory and accuracy of every modality combination and batch size of a model.",
+    "plan": "Compute the exact Pareto frontier of every job size from a profile (§5.1).",
     "workload": "Write a workload: arrivals, job sizes and SLOs.",
     "simulate": "Run a workload through the scheduler in virtual time.",
-    "serve": "Serve models over the Open Inference Protocol.",
-    "replay": "Send a workload to a running server, each job at its own time.",
+    "serve": "Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.",
+    "replay": "Send a workload to a running server, each job at its own time, "
+    "and record what became of every job.",
     "report": "Make one HTML file from run directories.",
 }
 

@@ -122,14 +122,14 @@ def test_readme_is_short() -> None:
 
 def test_readme_s_table_is_the_committed_results() -> None:
     """The README's result table is what the script writes from the committed results, no number by hand."""
-    script = _script("results_table")
+    script = load_script("results_table")
     readme = (ROOT / "README.md").read_text()
     assert script.with_block(readme, script.committed()) == readme
 
 
 def test_reference_of_the_command_line_is_its_help() -> None:
     """The page on the command line is what the script writes from the commands' docstrings."""
-    script = _script("command_line")
+    script = load_script("command_line")
     assert script.PAGE.read_text() == script.page(), "run scripts/command_line.py"
 
 
@@ -159,7 +159,8 @@ def _section(page: str, title: str, level: int = 2) -> list[list[str]]:
     return rows[2:]
 
 
-def _script(name: str) -> ModuleType:
+def load_script(name: str) -> ModuleType:
+    """Return `scripts/<name>.py` as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec
     assert spec.loader

@@ -57,7 +57,7 @@ def simulate(
     conditions = Conditions(workers, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
     scheduler = Scheduler(profiles, workers=workers, policy=policy, seed=seed)
     done = run_simulation(scheduler, profiles, jobs, conditions)
-    extra = conditions.departures()
+    extra = {"reasons": done.reasons, **conditions.departures()}
     run = Run(policy, workers, seed, done.jobs, done.batches, jobs.columns, extra, done.decisions_ns)
     summary = write_run(run, output)
     if not quiet:

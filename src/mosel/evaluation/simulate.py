@@ -14,7 +14,7 @@ of each decision passes in virtual time as well, and what happens meanwhile wait
 import heapq
 import math
 from array import array
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -104,10 +104,14 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What became of every job and batch, and the wall time of each decision in nanoseconds."""
+    """What became of every job and batch.
+
+    `reasons` counts requests by the reason of their job's outcome; `decisions_ns` are wall times.
+    """
 
     jobs: list[JobResult]
     batches: list[BatchResult]
+    reasons: dict[str, int]
     decisions_ns: Sequence[int]
 
 
@@ -128,7 +132,11 @@ def simulate(
     world.run(scheduler)
     modes = modes_run(world.batches)
     jobs = [_job_result(world.receipts[job.id], modes.get(job.id, {})) for job in workload.jobs]
-    return Simulated(jobs, sorted(world.batches, key=lambda batch: batch.id), world.decisions_ns)
+    reasons = Counter[str]()
+    for receipt in world.receipts.values():
+        reasons[receipt.reason.value] += receipt.job.requests
+    batches = sorted(world.batches, key=lambda batch: batch.id)
+    return Simulated(jobs, batches, dict(sorted(reasons.items())), world.decisions_ns)
 
 
 def _job_result(receipt: Receipt, modes: Mapping[str, int]) -> JobResult:

@@ -1,0 +1,101 @@
+"""`mosel replay`: a workload against a running server, into a run directory."""
+
+import asyncio
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from mosel.core.errors import ExecutionError, UsageError
+from mosel.evaluation.replay import Replayed
+from mosel.evaluation.replay import replay as run_replay
+from mosel.evaluation.results import write_run
+from mosel.evaluation.summary import Named, summary_table
+from mosel.evaluation.workload import Workload, read_workload
+from mosel.models.base import Model
+from mosel.models.registry import find
+
+LAG_WORTH_A_WORD_MS = 20.0
+
+
+def replay(
+    url: str,
+    model: str,
+    workload: Path,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    seed: int = 0,
+    answer_limit: float = 600.0,
+    quiet: bool = False,
+) -> None:
+    """Send a workload to a running server, each job at its own time, and record what became of every job.
+
+    Example: mosel replay http://127.0.0.1:8000 av-digits workload.csv -o run
+
+    Args:
+        url: of the server.
+        model: whose labelled samples are sent: a zoo name, or package.module:object.
+        workload: the workload.csv.
+        output: the run directory.
+        seed: of the order in which samples are sent.
+        answer_limit: seconds without an answer after which a job counts as failed.
+        quiet: print no progress and no table.
+    """
+    if not 0 < answer_limit < float("inf"):
+        raise UsageError(f"--answer-limit {answer_limit}; expected seconds > 0")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}; expected a whole number from 0")
+    found = find(model)
+    jobs = read_workload(workload, {found.name: found.modality_names})
+    done = _with_progress(url, found, jobs, seed, answer_limit, quiet)
+    summary = write_run(done.run, output)
+    if not quiet:
+        Console(stderr=True).print(summary_table([Named(output.name, summary, done.run.jobs)]))
+        _note(done)
+    if done.troubles:
+        raise ExecutionError(_trouble(done.troubles, len(jobs.jobs), output))
+
+
+def _with_progress(
+    url: str, model: Model, jobs: Workload, seed: int, answer_limit_s: float, quiet: bool
+) -> Replayed:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("replaying", total=jobs.requests)
+        return asyncio.run(
+            run_replay(
+                url,
+                model,
+                jobs,
+                seed=seed,
+                answer_limit_s=answer_limit_s,
+                on_answer=lambda requests: progress.advance(task, requests),
+            )
+        )
+
+
+def _note(done: Replayed) -> None:
+    client = done.run.extra["client"]
+    if client["accuracy"] is not None:
+        sys.stderr.write(
+            f"at the client: accuracy {client['accuracy']:.4f} against the labels "
+            f"({client['promised_accuracy']:.4f} promised), {client['late_share']:.1%} of answers late\n"
+        )
+    lag_ms = client["send_lag_ms"]["p99"]
+    if lag_ms > LAG_WORTH_A_WORD_MS:
+        sys.stderr.write(
+            f"note: the client itself fell behind: 1 job in 100 was sent {lag_ms:.0f} ms late or more\n"
+        )
+
+
+def _trouble(troubles: Counter[str], jobs: int, output: Path) -> str:
+    most, _ = troubles.most_common(1)[0]
+    return (
+        f"{troubles.total():,} of {jobs:,} jobs got no answer and count as failed ({most}); "
+        f"what there is stands in {output}"
+    )

@@ -1,0 +1,158 @@
+"""A client of the Open Inference Protocol over HTTP: what a replay needs of it, with raw tensors.
+
+It knows the wire and nothing of schedules; what its answers add up to stands in `replay.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from mosel.core.errors import ExecutionError, UnknownModelError, UsageError
+from mosel.evaluation.payloads import HEADER_LENGTH, Payload
+from mosel.models.base import DATATYPES
+
+ANSWER_LIMIT_BYTES = 1 << 28
+OK, NOT_FOUND = 200, 404
+
+
+class BadAnswerError(ExecutionError):
+    """An answer that is not what the protocol says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one job.
+
+    Attributes:
+        status: the HTTP status.
+        error: the server's message; empty where there are outputs.
+        receipt: the response's parameters; empty where the server gave none.
+        outputs: by name, each of shape (requests, …); empty where there are none.
+    """
+
+    status: int
+    error: str = ""
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Client:
+    """One model on one server, through as many connections as there are jobs under way."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
+        self._session = session
+        self._base = server_url(url)
+        self._model = f"{self._base}/v2/models/{quote(model, safe='')}"
+
+    async def describe(self) -> dict[str, Any]:
+        """Return the model's metadata once the server takes jobs for it.
+
+        Raises:
+            ExecutionError: the server cannot be reached, or is not ready.
+            UnknownModelError: it does not serve the model.
+            BadAnswerError: it does not speak the protocol.
+        """
+        status, found = await self._get(self._model)
+        if status == NOT_FOUND:
+            raise UnknownModelError(str(found.get("error") or f"{self._base}: the model is not served there"))
+        if status != OK:
+            raise ExecutionError(f"{self._base}: status {status}: {found.get('error', 'no reason given')}")
+        status, _ = await self._get(f"{self._model}/ready")
+        if status != OK:
+            raise ExecutionError(f"{self._base}: the model is not ready; try again when the server says it is")
+        return found
+
+    async def infer(self, payload: Payload) -> Reply:
+        """Send one job and return what came back.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: the server is gone, or too slow.
+            BadAnswerError: the answer is not what the protocol says.
+        """
+        headers = {
+            HEADER_LENGTH: str(payload.header_length),
+            "Content-Type": "application/octet-stream",
+        }
+        async with self._session.post(f"{self._model}/infer", data=payload.body, headers=headers) as response:
+            raw = await _body(response)
+            told = response.headers.get(HEADER_LENGTH)
+        return _decoded(response.status, raw, told)
+
+    async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
+        try:
+            async with self._session.get(url) as response:
+                return response.status, _object(await _body(response))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise ExecutionError(
+                f"{self._base}: cannot be reached: {reason}; is `mosel serve` running there?"
+            ) from error
+
+
+def server_url(text: str) -> str:
+    """Return a server's address with its scheme and without a trailing slash.
+
+    Raises:
+        UsageError: it is no HTTP address.
+    """
+    url = text if "://" in text else f"http://{text}"
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("http", "https") or not rest.strip("/"):
+        raise UsageError(f"server {text!r}; expected an address as in http://127.0.0.1:8000")
+    return url.rstrip("/")
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > ANSWER_LIMIT_BYTES:
+            raise BadAnswerError(f"the answer is over {ANSWER_LIMIT_BYTES:,} bytes")
+    return b"".join(parts)
+
+
+def _decoded(status: int, raw: bytes, told: str | None) -> Reply:
+    if told is not None and not told.isdecimal():
+        raise BadAnswerError(f"{HEADER_LENGTH} is {told!r}; expected a number of bytes")
+    end = len(raw) if told is None else int(told)
+    found = _object(raw[:end])
+    receipt = found.get("parameters") or {}
+    if status != OK:
+        return Reply(status, str(found.get("error", "no reason given")), receipt)
+    try:
+        return Reply(status, "", receipt, _outputs(found["outputs"], memoryview(raw)[end:]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadAnswerError(f"the answer's outputs cannot be read: {error}") from error
+
+
+def _outputs(described: list[dict[str, Any]], tail: memoryview) -> dict[str, NDArray[Any]]:
+    outputs: dict[str, NDArray[Any]] = {}
+    for each in described:
+        dtype = np.dtype(DATATYPES[each["datatype"]]).newbyteorder("<")
+        if "data" in each:
+            array = np.array(each["data"], dtype)
+        else:
+            size = each["parameters"]["binary_data_size"]
+            array, tail = np.frombuffer(tail[:size], dtype), tail[size:]
+        outputs[each["name"]] = array.reshape(each["shape"])
+    return outputs
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(raw)
+    except json.JSONDecodeError as error:
+        raise BadAnswerError(
+            "the answer is no JSON; is this a server of the Open Inference Protocol?"
+        ) from error
+    if not isinstance(found, dict):
+        raise BadAnswerError("the answer is no JSON object; is this a server of the Open Inference Protocol?")
+    return found

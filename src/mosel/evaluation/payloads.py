@@ -1,0 +1,103 @@
+"""Bodies of inference requests made from a model's labelled samples, with raw tensors (`docs/formats.md`)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from mosel.core.clock import to_ms
+from mosel.core.errors import ModelError
+from mosel.core.types import Job
+from mosel.models.base import Model, Samples, Tensor
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A request body, the length of the JSON object that it starts with, and the samples that it carries."""
+
+    body: bytes
+    header_length: int
+    indices: NDArray[np.int64]
+
+
+class Payloads:
+    """Makes each job's body: its requests are the next samples of a seeded order that repeats.
+
+    Raises:
+        ModelError: the model has no labelled samples.
+    """
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self._model = model
+        self._samples = labelled_samples(model)
+        self._order = np.random.default_rng(seed).permutation(len(self._samples))
+        self._next = 0
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The samples' labels, which `Payload.indices` point into."""
+        return self._samples.labels
+
+    def make(self, job: Job) -> Payload:
+        """Return the body of `job`; consecutive calls use consecutive samples."""
+        places = np.arange(self._next, self._next + job.requests)
+        self._next += job.requests
+        indices = self._order[places % len(self._order)]
+        described: list[dict[str, Any]] = []
+        raw: list[bytes] = []
+        for tensor, array in self._tensors(job, indices):
+            raw.append(array.tobytes())
+            described.append(
+                {
+                    "name": tensor.name,
+                    "datatype": tensor.datatype,
+                    "shape": list(array.shape),
+                    "parameters": {"binary_data_size": array.nbytes},
+                }
+            )
+        head = orjson.dumps({"id": job.id, "parameters": _parameters(job), "inputs": described})
+        return Payload(b"".join((head, *raw)), len(head), indices)
+
+    def _tensors(self, job: Job, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+        for modality in self._model.modalities:
+            if job.modalities and modality.name not in job.modalities:
+                continue
+            for tensor in modality.inputs:
+                yield tensor, _gathered(self._samples.inputs[modality.name][tensor.name], indices, tensor)
+
+
+def labelled_samples(model: Model) -> Samples:
+    """Return the model's labelled samples.
+
+    Raises:
+        ModelError: it has none.
+    """
+    samples = model.samples() if model.samples else None
+    if samples is None or not len(samples):
+        raise ModelError(f"model {model.name!r} has no labelled samples; a replay sends these as its requests")
+    return samples
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    slo_ms = to_ms(job.deadline_ns - job.arrival_ns)
+    return {"accuracy_slo": job.accuracy_slo, "latency_slo_ms": slo_ms, "binary_data_output": True}
+
+
+def _gathered(
+    values: NDArray[Any] | Sequence[NDArray[Any]], indices: NDArray[np.int64], tensor: Tensor
+) -> NDArray[Any]:
+    """Return the samples as one array, those of other lengths padded to the longest."""
+    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    if isinstance(values, np.ndarray):
+        return np.asarray(values[indices], dtype)
+    chosen = [np.asarray(values[index], dtype) for index in indices]
+    shape = tuple(int(size) for size in np.max([each.shape for each in chosen], axis=0))
+    padded = np.full((len(chosen), *shape), tensor.pad, dtype)
+    for row, each in zip(padded, chosen, strict=True):
+        row[tuple(slice(size) for size in each.shape)] = each
+    return padded

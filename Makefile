@@ -23,7 +23,7 @@ test: .venv/.dev  ## formatter check, linter, strict types, import contracts, do
 	@$(BIN)/ruff format --check --quiet . || { echo 'files above need `make format`'; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@found="$$($(BIN)/lint-imports --no-logo)" || { echo "$$found"; exit 1; }
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/pytest
 

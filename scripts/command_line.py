@@ -32,6 +32,7 @@ def _section(name: str) -> str:
     text = re.sub(
         r"^## .*\n\n```console\n(.*?)\n```", rf"## mosel {name}\n\n```text\n\1\n```", text, flags=re.DOTALL
     )
+    text = re.sub(r" \*\[default: (False|\(\))\]\*", "", text)  # says nothing
     text = re.sub(r"^Example: (mosel .*)$", r"```text\n\1\n```", text, flags=re.MULTILINE)
     text = re.sub(r", --(no|empty)-[a-z-]+", "", text)  # `app_for` turns these negatives off
     return text.replace("[OPTIONS] [ARGS]", "[OPTIONS]").strip() + "\n"

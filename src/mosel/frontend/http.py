@@ -186,8 +186,9 @@ def _too_large(limit: int) -> TooLargeError:
 
 async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
     """Return what `calling` returns; cancel it and raise `_ClientGoneError` if the client goes away first."""
-    call = asyncio.ensure_future(calling)
-    watch = asyncio.ensure_future(receive())  # the body is read: what comes next is a disconnect
+    loop = asyncio.get_running_loop()
+    call = loop.create_task(calling)
+    watch = loop.create_task(_next(receive))  # the body is read: what comes next is a disconnect
     watch.add_done_callback(lambda _: call.cancel())
     try:
         return await call
@@ -197,6 +198,10 @@ async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) 
         raise
     finally:
         watch.cancel()
+
+
+async def _next(receive: Receive) -> None:
+    await receive()
 
 
 class _Reply(NamedTuple):

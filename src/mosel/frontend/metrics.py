@@ -48,10 +48,16 @@ class Metrics:
             "mosel_slack_seconds", "Deadline less finish of served and late jobs.", _SLACK_S
         )
         self._time = self._histogram("mosel_job_seconds", "Arrival to finish of served and late jobs.", _TIME_S)
-        for model in models:
-            for outcome in OUTCOMES:
-                self._jobs.labels(model, outcome.value)
-                self._requests.labels(model, outcome.value)
+        # Looking a child up costs as much as checking the call; these are for every job.
+        self._outcomes = {
+            (model, outcome): (
+                self._jobs.labels(model, outcome.value),
+                self._requests.labels(model, outcome.value),
+            )
+            for model in models
+            for outcome in OUTCOMES
+        }
+        self._times = {model: (self._slack.labels(model), self._time.labels(model)) for model in models}
         self._registry.register(_EngineCollector(snapshot))
 
     def answered(self, receipt: Receipt) -> None:
@@ -61,8 +67,9 @@ class Metrics:
         for mode, count in receipt.modes:
             self._runs.labels(job.model, mode).inc(count)
         if receipt.finish_ns is not None:
-            self._slack.labels(job.model).observe(to_s(job.deadline_ns - receipt.finish_ns))
-            self._time.labels(job.model).observe(to_s(receipt.finish_ns - job.arrival_ns))
+            slack, time = self._times[job.model]
+            slack.observe(to_s(job.deadline_ns - receipt.finish_ns))
+            time.observe(to_s(receipt.finish_ns - job.arrival_ns))
 
     def cancelled(self, job: Job) -> None:
         """Count a job whose client went away, which drops it."""
@@ -77,8 +84,9 @@ class Metrics:
         return generate_latest(self._registry)
 
     def _count(self, job: Job, outcome: State) -> None:
-        self._jobs.labels(job.model, outcome.value).inc()
-        self._requests.labels(job.model, outcome.value).inc(job.requests)
+        jobs, requests = self._outcomes[job.model, outcome]
+        jobs.inc()
+        requests.inc(job.requests)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)

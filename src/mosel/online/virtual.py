@@ -24,7 +24,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         super().__init__(selector)
         self._jumping = selector
-        self._clock_resolution = 0.0  # else a timer 1 ns after another would go off with it
+        self._clock_resolution = 0.5e-9  # what is due goes off, what is due 1 ns later does not
 
     def time(self) -> float:
         """Return the virtual time in seconds."""

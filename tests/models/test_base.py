@@ -1,0 +1,100 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mosel.core.errors import ModelError
+from mosel.models.base import DATATYPES, Modality, Model, Samples, Tensor, classification_score
+
+SCORES = Tensor("scores", "FP32", (2,))
+TEXT = Modality("text", (Tensor("tokens", "INT64", (-1,), limits=(8,)),))
+IMAGE = Modality("image", (Tensor("pixels", "FP32", (3, 4)),))
+
+
+def declared(**changes: Any) -> Model:
+    """Return a sound model with `changes`."""
+    sound = Model("m", (TEXT, IMAGE), (SCORES,), load=lambda _device, _precision: lambda **_: None)
+    return dataclasses.replace(sound, **changes)
+
+
+def with_input(tensor: Tensor) -> Model:
+    """Return a model whose one modality arrives as `tensor`."""
+    return declared(modalities=(Modality("x", (tensor,)),))
+
+
+BAD: dict[str, tuple[Callable[[], Model], str]] = {
+    "name": (lambda: declared(name="a/b"), "without slashes"),
+    "no modalities": (lambda: declared(modalities=()), "no modalities"),
+    "plus in a modality": (lambda: declared(modalities=(Modality("a+b", TEXT.inputs),)), "must do without"),
+    "modality twice": (lambda: declared(modalities=(TEXT, TEXT)), "differ: text, text"),
+    "tensor twice": (
+        lambda: declared(modalities=(TEXT, Modality("b", TEXT.inputs))),
+        "differ: tokens, tokens",
+    ),
+    "no outputs": (lambda: declared(outputs=()), "must be given"),
+    "identifier": (lambda: with_input(Tensor("a b", "FP32", (1,))), "no Python identifier"),
+    "datatype": (lambda: with_input(Tensor("a", "FLOAT", (1,))), "datatype 'FLOAT'; expected one of"),
+    "shape": (lambda: with_input(Tensor("a", "FP32", (0,))), "expected sizes from 1"),
+    "limits": (lambda: with_input(Tensor("a", "FP32", (-1,))), "1 variable dimensions and limits ()"),
+    "lengths": (lambda: with_input(Tensor("a", "FP32", (2,), lengths=True)), "no dimension is variable"),
+    "framework": (lambda: declared(framework="jax"), "expected torch or numpy"),
+    "batch": (lambda: declared(max_batch=0), "max_batch must be at least 1"),
+    "precisions": (lambda: declared(precisions=()), "precisions must name one"),
+    "allowed": (lambda: declared(allowed=lambda _: False), "refuses every combination"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_declaration_is_refused_when_it_is_made(case: str) -> None:
+    """The model is named, and what is wrong with it."""
+    make, message = BAD[case]
+    with pytest.raises(ModelError) as raised:
+        make()
+    assert message in str(raised.value)
+    assert str(raised.value).startswith("model ")
+
+
+def test_combinations_stand_smallest_first_in_the_models_order() -> None:
+    """Every subset that `allowed` lets through, once."""
+    assert declared().combinations() == (("text",), ("image",), ("text", "image"))
+    assert declared(allowed=lambda c: "text" in c).combinations() == (("text",), ("text", "image"))
+
+
+def test_the_largest_shape_takes_each_limit_in_turn() -> None:
+    """Variable dimensions are filled in order, fixed ones kept."""
+    assert Tensor("a", "FP32", (-1, 3, -1), limits=(5, 7)).largest_shape == (5, 3, 7)
+
+
+def test_every_datatype_is_one_of_numpy() -> None:
+    """Each protocol name maps to a numpy type, no two to the same."""
+    assert len({np.dtype(name) for name in DATATYPES.values()}) == len(DATATYPES)
+    assert Tensor("a", "FP16", (1,)).dtype == "float16"
+
+
+def test_a_modality_without_preprocessing_reaches_the_model_as_it_arrives() -> None:
+    """`prepared` counts only where something prepares."""
+    prepared = (Tensor("a", "FP32", (2,)),)
+    assert TEXT.model_inputs == TEXT.inputs
+    assert dataclasses.replace(TEXT, prepared=prepared).model_inputs == TEXT.inputs
+    both = dataclasses.replace(TEXT, prepared=prepared, preprocess=lambda arrays: arrays)
+    assert both.model_inputs == prepared
+
+
+def test_a_modality_is_found_by_name() -> None:
+    """The name gives the modality, an unknown one a KeyError or StopIteration."""
+    assert declared().modality("image") is IMAGE
+    with pytest.raises((KeyError, StopIteration)):
+        declared().modality("audio")
+
+
+def test_samples_are_as_many_as_their_labels() -> None:
+    """`len` counts labels."""
+    assert len(Samples({}, np.zeros(3))) == 3
+
+
+def test_the_usual_score_is_whether_the_largest_output_is_the_label() -> None:
+    """1.0 for a hit and 0.0 for a miss, one per sample."""
+    outputs = {"scores": np.array([[0.1, 0.9], [0.8, 0.2]])}
+    assert classification_score(outputs, np.array([1, 1])).tolist() == [1.0, 0.0]

@@ -61,6 +61,7 @@ def app_for(command: str) -> App:
         "Example: mosel profile av-digits -o profile.json && mosel serve av-digits --profile profile.json",
         version=__version__,
         default_parameter=Parameter(negative=()),
+        suppress_keyboard_interrupt=False,  # `run` answers it with a line and a status
     )
     for name, text in COMMANDS.items():
         app.command(f"mosel.commands.{name}:{name}", name=name, help=None if name == command else text)

@@ -42,6 +42,8 @@ def profile(
 
     Prints where the profile stands. An interrupted run goes on where it was when the command is given again.
 
+    Example: mosel profile av-digits -o profile.json
+
     Args:
         model: a name from the zoo (av-digits) or package.module:object.
         output: where to write the profile; by default to the cache in which `mosel serve` looks.

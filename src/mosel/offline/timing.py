@@ -71,9 +71,9 @@ class Bench:
 
         Where a size fails, the largest one below it that runs is found and becomes the column's limit.
         """
-        if self._limits[column] and not any(cell.column == column for cell in self.memory_bytes):
-            self._runs(Cell(column, 1))  # what a first run draws in for good is no one batch's memory
         before = self._limits[column]
+        if before and not any(cell.column == column for cell in self.memory_bytes):
+            self._runs(Cell(column, 1))  # what a first run draws in for good is no one batch's memory
         for size in sorted(sizes):
             if self._limits[column] == before and size <= before:
                 self._probe(Cell(column, size))
@@ -86,16 +86,18 @@ class Bench:
     ) -> None:
         """Time cells until each has `count(cell)` timings, interleaved over so many rounds."""
         cells = list(cells)
-        for left in range(rounds, 0, -1):
-            visits = [
-                cell
-                for cell in cells
-                for _ in range(math.ceil((count(cell) - len(self.took_ns.get(cell, ()))) / left))
-            ]
-            for place in self._rng.permutation(len(visits)):
-                self._time(visits[place])
-                tick()
-        self._save()
+        try:
+            for left in range(rounds, 0, -1):
+                visits = [
+                    cell
+                    for cell in cells
+                    for _ in range(math.ceil((count(cell) - len(self.took_ns.get(cell, ()))) / left))
+                ]
+                for place in self._rng.permutation(len(visits)):
+                    self._time(visits[place])
+                    tick()
+        finally:
+            self._save()
 
     def median_ns(self, cell: Cell) -> float:
         """Return the median of the cell's timings."""

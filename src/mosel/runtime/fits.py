@@ -18,7 +18,7 @@ def check_profile_fits(profile: Profile, model: Model, device: Device, threads: 
     """
     problem = next(_problems(profile, model, device, threads), None)
     if problem:
-        raise UsageError(f"{problem}; measure one with: mosel profile {model.name}")
+        raise UsageError(f"{problem}; measure one that fits with: mosel profile MODEL")
 
 
 def _problems(profile: Profile, model: Model, device: Device, threads: int) -> Iterator[str]:

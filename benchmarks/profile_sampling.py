@@ -1,0 +1,61 @@
+"""Error and cost of smart sampling against the whole table: `python benchmarks/profile_sampling.py [MODEL]`.
+
+Profiles the model exhaustively, smartly and exhaustively again, without accuracies, so that only timing counts.
+The second exhaustive table tells how far two measurements of the same thing lie apart on this machine: no
+sampling can be nearer to the first than that.
+"""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.tables import Profile
+from mosel.models.registry import find
+from mosel.offline.accuracy import Accuracy
+from mosel.offline.profiler import make_profile
+from mosel.offline.settings import Settings
+from mosel.runtime.device import default_device
+
+
+def main(word: str = "av-digits") -> None:
+    """Print the error (median, worst) over all cells and the share of the time."""
+    model = find(word)
+    settings = Settings(default_device(model.framework))
+    given = dict.fromkeys(model.combinations(), Accuracy(0.5, 0.5, 0))
+    first, smart, second = (
+        make_profile(model, replace(settings, exhaustive=exhaustive), given=given, say=tell)
+        for exhaustive in (True, False, True)
+    )
+    measured = sum(sum(mode.measured) for mode in smart.modes)
+    cells = sum(len(mode.measured) for mode in smart.modes)
+    print(f"{model.name} on {smart.device.name}: {cells} cells, {measured} timed by smart sampling")
+    report("smart sampling", errors(smart, first))
+    report("whole table again", errors(second, first))
+    print(f"time: {seconds(smart):.1f} s of {seconds(first):.1f} s ({seconds(smart) / seconds(first):.0%})")
+
+
+def errors(profile: Profile, truth: Profile) -> NDArray[np.float64]:
+    """Return the relative error of every cell's latency."""
+    pairs = zip(profile.modes, truth.modes, strict=True)
+    return np.concatenate([np.abs(np.divide(a.latency_s, b.latency_s) - 1) for a, b in pairs])
+
+
+def report(name: str, error: NDArray[np.float64]) -> None:
+    """Print a line of errors."""
+    print(f"{name}: error {np.median(error):.2%} (median), {error.max():.2%} (worst)")
+
+
+def seconds(profile: Profile) -> float:
+    """Return how long the timing took."""
+    return float((profile.extra or {})["seconds"]["timing"])
+
+
+def tell(text: str) -> None:
+    """Print a note of the profiler."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -300,3 +300,7 @@ async def _live(scenario: Scenario) -> Lived:
 
 def _mode(modalities: tuple[str, ...], accuracy: float, latency_s: list[float]) -> Mode:
     return Mode(modalities, accuracy, accuracy, 100, latency_s, latency_s, [0] * len(latency_s))
+
+
+served = model()
+"""What workers find under `tests.conformance.worlds:served`."""

@@ -224,17 +224,12 @@ class Engine:
     async def drain(self, limit_s: float) -> None:
         """Refuse new jobs and wait for those there are; after `limit_s` end what is left."""
         self._refuse("it is draining")
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._idle.wait()
-        except TimeoutError:
-            self._tell(Shutdown())
-            await self._idle.wait()
+        await self._finish(limit_s)
 
     async def stop(self) -> None:
         """End what is left, then the workers."""
         self._refuse("it has stopped")
-        await self.drain(0)
+        await self._finish(0)
         await asyncio.gather(*(channel.close() for channel in self._channels))
         if self._wake is not None:
             self._wake.cancel()
@@ -255,6 +250,14 @@ class Engine:
             workers=tuple(channel.state.value for channel in self._channels),
             decisions=self._decisions.summary(),
         )
+
+    async def _finish(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._tell(Shutdown())
+            await self._idle.wait()
 
     def _refuse(self, why: str) -> None:
         self._taking = False

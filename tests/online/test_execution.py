@@ -1,0 +1,154 @@
+import sys
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mosel.core.errors import ExecutionError, ModelError
+from mosel.models.base import Modality, Model, Tensor
+from mosel.online.execution import DETAIL_LIMIT, Execution, Result, Task, one_line
+from mosel.online.wire import ServedMode, Start, Undone, WorkerModel
+
+Array = NDArray[Any]
+
+
+def half(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Halve; negative numbers are corrupt."""
+    if (arrays["raw"] < 0).any():
+        raise ValueError("negative\nnumbers")
+    return {"number": arrays["raw"] / 2}
+
+
+class Recording:
+    """A batch function that adds what it gets, and remembers the shapes."""
+
+    def __init__(self) -> None:
+        self.shapes: list[dict[str, tuple[int, ...]]] = []
+
+    def __call__(self, **tensors: Array) -> Array:
+        """Add up; raise on 13."""
+        self.shapes.append({name: array.shape for name, array in tensors.items()})
+        total: Array = np.sum(list(tensors.values()), axis=0)
+        if (total == 13).any():
+            raise ValueError("unlucky")
+        return total
+
+
+@pytest.fixture
+def function() -> Recording:
+    """Return the batch function of the model under test."""
+    return Recording()
+
+
+@pytest.fixture
+def execution(function: Recording, monkeypatch: pytest.MonkeyPatch) -> Iterator[Execution]:
+    """Return an execution of a model with one prepared and one plain modality."""
+    module = ModuleType("model_under_test")
+    one = (1,)
+    module.model = Model(  # type: ignore[attr-defined]
+        name="m",
+        modalities=(
+            Modality("raw", (Tensor("raw", "FP32", one),), half, (Tensor("number", "FP32", one),)),
+            Modality("plain", (Tensor("plain", "FP32", one),)),
+        ),
+        outputs=(Tensor("sum", "FP32", one),),
+        load=lambda _device, _precision: function,
+        framework="numpy",
+    )
+    monkeypatch.setitem(sys.modules, "model_under_test", module)
+    modes = tuple(
+        ServedMode(modalities, "float32", (1, 2, 4)) for modalities in (("raw",), ("plain",), ("raw", "plain"))
+    )
+    start = Start(0, "cpu", 1, (0,), (0,), (WorkerModel("model_under_test:model", "m", modes),))
+    found = Execution(start)
+    yield found
+    found.close()
+
+
+def column(*numbers: float) -> Array:
+    """Return an array of shape (requests, 1)."""
+    return np.array(numbers, np.float32)[:, None]
+
+
+def run(execution: Execution, modalities: tuple[str, ...], **tensors: list[Array]) -> Result:
+    """Prepare and run a batch."""
+    return execution.run(execution.prepare(Task("m", modalities, "float32", tensors)))
+
+
+def sums(result: Result) -> list[float]:
+    """Return the outputs as numbers."""
+    assert result.outputs is not None
+    return [float(number) for number in result.outputs["sum"].ravel()]
+
+
+def test_only_the_chosen_modalities_are_prepared_and_run(execution: Execution, function: Recording) -> None:
+    """In the mode `plain` nothing is asked of the corrupt modality beside it."""
+    result = run(execution, ("plain",), plain=[column(3, 4)], raw=[column(-1, -1)])
+    assert sums(result) == [3, 4]
+    assert function.shapes == [{"plain": (2, 1)}]
+
+
+def test_prepared_parts_run_together(execution: Execution) -> None:
+    """Each part is prepared by itself, all run in one batch, in order."""
+    result = run(execution, ("raw", "plain"), raw=[column(2), column(4, 6)], plain=[column(10), column(20, 30)])
+    assert sums(result) == [11, 22, 33]
+    assert result.took_ns > 0
+
+
+def test_a_corrupt_part_is_undone_and_the_others_run(execution: Execution, function: Recording) -> None:
+    """The part's rows are left out of every tensor; the result says which part, which modality and why."""
+    parts = [column(2), column(-4, 6), column(8)]
+    result = run(execution, ("raw", "plain"), raw=parts, plain=[column(1), column(1, 1), column(1)])
+    assert sums(result) == [2, 5]
+    [undone] = result.undone
+    assert (undone.part, undone.modality) == (1, "raw")
+    assert "ValueError: negative" in undone.detail
+    assert function.shapes == [{"number": (2, 1), "plain": (2, 1)}]
+
+
+def test_a_batch_of_corrupt_parts_only_does_not_run(execution: Execution, function: Recording) -> None:
+    """Nothing reaches the model; every part is undone."""
+    result = run(execution, ("raw",), raw=[column(-1), column(-2)])
+    assert [undone.part for undone in result.undone] == [0, 1]
+    assert all(isinstance(undone, Undone) for undone in result.undone)
+    assert result.outputs == {}
+    assert not function.shapes
+
+
+def test_a_model_that_raises_fails_its_batch_alone(execution: Execution) -> None:
+    """The failure is one line that names the error; the next batch runs."""
+    failure = run(execution, ("plain",), plain=[column(13)]).failure
+    assert failure is not None
+    assert "ValueError: unlucky" in failure
+    assert sums(run(execution, ("plain",), plain=[column(1)])) == [1]
+
+
+def test_every_mode_is_warmed_up_at_every_size(execution: Execution, function: Recording) -> None:
+    """Where it is cheap all batch sizes run once, the smallest and largest of all modes first."""
+    execution.warm_up()
+    sizes = [next(iter(shapes.values()))[0] for shapes in function.shapes]
+    assert sizes == [1, 4, 1, 4, 1, 4, 2, 2, 2]
+    assert [set(shapes) for shapes in function.shapes[::2][:3]] == [{"number"}, {"plain"}, {"number", "plain"}]
+
+
+def test_what_has_to_be_prepared_is_known(execution: Execution) -> None:
+    """By default any model counts; else only the modalities asked for."""
+    assert execution.preprocesses()
+    assert execution.preprocesses("m", ("plain", "raw"))
+    assert not execution.preprocesses("m", ("plain",))
+
+
+def test_a_model_that_is_not_there_is_an_error() -> None:
+    """The worker's start fails with the registry's own words."""
+    with pytest.raises(ModelError, match="nowhere"):
+        Execution(Start(0, "cpu", 1, (0,), (0,), (WorkerModel("nowhere:model", "m", ()),)))
+
+
+def test_errors_become_one_bounded_line() -> None:
+    """Line breaks go, ours come without their type, and nothing is longer than the limit."""
+    assert one_line(ValueError("a\n b")) == "ValueError: a b"
+    assert one_line(ExecutionError("the device is gone")) == "the device is gone"
+    assert len(one_line(ValueError("x" * 10_000))) == DETAIL_LIMIT

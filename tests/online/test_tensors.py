@@ -1,0 +1,82 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosel.core.errors import ExecutionError, InputError
+from mosel.core.types import Job
+from mosel.online.tensors import JobTensors
+from tests.conformance.worlds import inputs, model
+
+
+def job(requests: int, modalities: tuple[str, ...] = ()) -> Job:
+    """Return a job of this size."""
+    return Job("j", "m", requests, 0.5, 0, 1, modalities)
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(1, 5), max_size=2))
+def test_outputs_come_in_the_order_of_the_requests(order: list[int], cuts: list[int]) -> None:
+    """However the requests were spread over batches, row i of the outputs is request i's."""
+    tensors = JobTensors(job(6), model(), inputs(6))
+    edges = [0, *sorted(set(cuts)), 6]
+    for start, end in itertools.pairwise(edges):
+        requests = order[start:end]
+        tensors.keep(requests, {"y": np.array(requests, np.float32)[:, None] * 10})
+    assert tensors.outputs()["y"].tolist() == [[10.0 * i] for i in range(6)]
+
+
+def test_kept_outputs_do_not_stand_on_the_workers_memory() -> None:
+    """What the worker writes next does not change an earlier batch's outputs."""
+    tensors, shared = JobTensors(job(1), model(), inputs(1)), np.ones((1, 1))
+    tensors.keep((0,), {"y": shared})
+    shared[:] = 5
+    assert tensors.outputs()["y"].tolist() == [[1.0]]
+
+
+def test_a_request_that_runs_again_gives_its_last_output() -> None:
+    """Later outputs of a request replace earlier ones."""
+    tensors = JobTensors(job(2), model(), inputs(2))
+    tensors.keep((0, 1), {"y": np.zeros((2, 1))})
+    tensors.keep((1,), {"y": np.ones((1, 1))})
+    assert tensors.outputs()["y"].tolist() == [[0.0], [1.0]]
+
+
+def test_rows_are_those_of_the_requests() -> None:
+    """Adjacent requests are a view of the input, others a copy; both hold these requests' rows."""
+    given_inputs = inputs(5)
+    tensors = JobTensors(job(5), model(), given_inputs)
+    assert tensors.rows("wave", (1, 2, 3))[:, 0].tolist() == [1, 2, 3]
+    assert np.shares_memory(tensors.rows("wave", (1, 2, 3)), given_inputs["wave"])
+    assert tensors.rows("wave", (0, 2, 4))[:, 0].tolist() == [0, 2, 4]
+
+
+def test_outputs_of_different_shapes_are_an_error() -> None:
+    """Batches whose outputs do not fit together fail the job, and the message says what came."""
+    tensors = JobTensors(job(2), model(), inputs(2))
+    tensors.keep((0,), {"y": np.zeros((1, 2))})
+    tensors.keep((1,), {"y": np.zeros((1, 3))})
+    with pytest.raises(ExecutionError, match=r"'y' came in shapes \(2,\) and \(3,\)"):
+        tensors.outputs()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"wave": None}, "'wave' is none"),
+        ({"wave": np.zeros((2, 2), np.float64)}, "float64"),
+        ({"frames": np.zeros((3, 3), np.float32)}, r"expected float32 of shape \(2, 3\)"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
+    """A missing tensor, a wrong type and a wrong number of requests are told apart in the message."""
+    found = {name: array for name, array in ({**inputs(2), **change}).items() if array is not None}
+    with pytest.raises(InputError, match=message):
+        JobTensors(job(2), model(), found)  # type: ignore[arg-type]
+
+
+def test_only_the_jobs_own_modalities_are_asked_for() -> None:
+    """A job that lacks a modality need not bring its tensors."""
+    tensors = JobTensors(job(1, ("audio",)), model(), {"wave": np.zeros((1, 2), np.float32)})
+    assert tensors.rows("wave", (0,)).shape == (1, 2)

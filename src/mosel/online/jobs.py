@@ -36,6 +36,7 @@ class LiveJob:
         strategy: how the policy means to run the waiting requests.
         frontier: the strategies of as many requests as wait (𝒫).
         first: the first of these that reaches what is needed.
+        least_batches_ns: the latencies of the batches of the fastest strategy that the policy would still run.
     """
 
     job: Job
@@ -54,6 +55,7 @@ class LiveJob:
     strategy: Strategy | None = None
     frontier: Frontier = NO_STRATEGY
     first: int = 0
+    least_batches_ns: tuple[int, ...] = ()
 
     @property
     def needed(self) -> float:
@@ -64,12 +66,6 @@ class LiveJob:
     def order(self) -> tuple[int, int, str]:
         """Where it stands among others."""
         return self.job.deadline_ns, self.job.arrival_ns, self.job.id
-
-    @property
-    def longest_ns(self) -> int:
-        """The latency of the longest batch of the strategy in force."""
-        batches = self.strategy.batches if self.strategy else ()
-        return max((int(self.table.latency_ns[m, self.bucket, size]) for m, size in batches), default=0)
 
     @property
     def is_done(self) -> bool:
@@ -90,6 +86,10 @@ class LiveJob:
     def most_accurate(self) -> Strategy:
         """The fastest of the most accurate strategies (§4.3: what a new job adopts)."""
         return point(self.frontier, len(self.frontier) - 1)
+
+    def batches_ns(self, strategy: Strategy) -> tuple[int, ...]:
+        """Return the latency of each batch of a strategy for this job."""
+        return tuple(int(self.table.latency_ns[mode, self.bucket, size]) for mode, size in strategy.batches)
 
     def look_up(self) -> None:
         """Find the strategies for what waits now; needed after every change of that."""

@@ -23,13 +23,12 @@ class JobQueue:
     The columns, of shape (jobs,), as views that hold until the next change:
         deadline_ns, arrival_ns, waiting (requests), weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
-        longest_ns: the latency of the longest batch of the strategy with which it waits.
         planned_ns, planned_accuracy: of the strategy in force.
     """
 
     __slots__ = ("_columns", "_jobs", "_size")
 
-    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns", "longest_ns")
+    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns")
     FLOAT_NAMES = ("weight", "planned_accuracy")
 
     def __init__(self) -> None:
@@ -61,7 +60,7 @@ class JobQueue:
         row = self._position(live)
         return row if row < self._size and self._jobs[row] is live else None
 
-    def insert(self, live: LiveJob, least_ns: int) -> int:
+    def insert(self, live: LiveJob, least: Strategy) -> int:
         """Put `live` in its place and return its row."""
         row = self._position(live)
         self._make_room()
@@ -72,7 +71,7 @@ class JobQueue:
         self._columns["deadline_ns"][row] = live.job.deadline_ns
         self._columns["arrival_ns"][row] = live.job.arrival_ns
         self._columns["weight"][row] = live.job.weight
-        self.refresh(row, least_ns)
+        self.refresh(row, least)
         return row
 
     def remove(self, row: int) -> None:
@@ -82,14 +81,15 @@ class JobQueue:
         del self._jobs[row]
         self._size -= 1
 
-    def refresh(self, row: int, least_ns: int) -> None:
-        """Take over what changed about a job: its waiting requests, its strategy, its least latency."""
+    def refresh(self, row: int, least: Strategy) -> None:
+        """Take over what changed about a job: its waiting requests, its strategy, its fastest strategy."""
         live = self._jobs[row]
+        live.least_batches_ns = live.batches_ns(least)
+        strategy = live.strategy or least
         self._columns["waiting"][row] = len(live.waiting)
-        self._columns["least_ns"][row] = least_ns
-        self._columns["longest_ns"][row] = live.longest_ns
-        self._columns["planned_ns"][row] = live.strategy.latency_ns if live.strategy else least_ns
-        self._columns["planned_accuracy"][row] = live.strategy.accuracy if live.strategy else live.needed
+        self._columns["least_ns"][row] = least.latency_ns
+        self._columns["planned_ns"][row] = strategy.latency_ns
+        self._columns["planned_accuracy"][row] = strategy.accuracy
 
     def plan(self, row: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job; what waits is the same."""
@@ -98,7 +98,6 @@ class JobQueue:
             live.strategy = strategy
             self._columns["planned_ns"][row] = strategy.latency_ns
             self._columns["planned_accuracy"][row] = strategy.accuracy
-            self._columns["longest_ns"][row] = live.longest_ns
 
     def _view(self, name: str) -> NDArray[np.int64] | NDArray[np.float64]:
         view = self._columns[name][: self._size]

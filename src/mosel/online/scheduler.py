@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosel.core.errors import UsageError
 from mosel.core.states import Reason, State
@@ -37,9 +38,10 @@ from mosel.online.events import (
 )
 from mosel.online.jobs import MOST_FAULTS, LiveJob, run_of
 from mosel.online.policies import DEFAULT, POLICIES, Options
-from mosel.online.policies.base import BatchChoice, Decision, View, capacity
+from mosel.online.policies.base import BatchChoice, Decision, View
 from mosel.online.queue import JobQueue
 from mosel.online.tables import ModelTable
+from mosel.solve.line_up import Batches, ends_alone
 
 
 class Scheduler:
@@ -146,9 +148,10 @@ class Scheduler:
     def _worker_lost(self, event: WorkerLost, now_ns: int) -> None:
         for sent in self._crew.lose(event.worker):
             for live, part in self._parts(sent):
-                if sent.start_ns is not None:  # one that only waited had no part in it
+                if sent.start_ns is not None:
                     live.blame(Reason.WORKER_LOST, event.detail)
-                live.fault = live.fault or Reason.WORKER_LOST
+                elif live.fault is None:  # a batch that only waited counts for nothing, but is the reason
+                    live.fault, live.detail = Reason.WORKER_LOST, event.detail
                 self._give_back(live, part.requests, sent.mode, now_ns)
 
     def _finished(self, event: Finished, now_ns: int) -> None:
@@ -175,7 +178,8 @@ class Scheduler:
             self._give_back(live, part.requests, sent.mode, now_ns)
 
     def _tick(self, _event: Tick, _now_ns: int) -> None:
-        """Nothing of its own: what is due is found by deciding anew."""
+        """What is due is found by deciding anew; a tick that came early is asked for again."""
+        self._wake_ns = None
 
     def _shutdown(self, _event: Shutdown, now_ns: int) -> None:
         for live in list(self._live.values()):
@@ -199,7 +203,7 @@ class Scheduler:
         """Let requests wait again, or end the job if it has failed too often or can no longer be served."""
         live.give_back(requests, mode)
         live.look_up()
-        in_time = live.reachable and now_ns + live.cheapest.latency_ns <= live.job.deadline_ns
+        in_time = live.reachable and now_ns + _alone_ns(live, self._crew.workers) <= live.job.deadline_ns
         if live.faults >= MOST_FAULTS or not in_time:
             assert live.fault is not None
             self._end(live, State.FAILED, live.fault, live.detail, now_ns)
@@ -228,11 +232,18 @@ class Scheduler:
         """Rule 4, for jobs that could not be served even if they were next."""
         if not self._policy.drops or not len(self._queue):
             return
-        deadlines = self._queue.ints("deadline_ns")
         free_ns = self._crew.free_ns(now_ns)
-        budget = capacity(free_ns, deadlines) if len(free_ns) else deadlines - now_ns
-        late = np.flatnonzero(budget < self._queue.ints("least_ns"))
+        if not len(free_ns):
+            free_ns = np.full(len(self._crew.workers), now_ns)
+        late = np.flatnonzero(self._alone_ns(free_ns) > self._queue.ints("deadline_ns"))
         self._give_up([self._queue.jobs[row] for row in late], now_ns)
+
+    def _alone_ns(self, free_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When each job in the queue would end if it were next, as fast as it may be."""
+        if len(free_ns) == 1:
+            alone_ns: NDArray[np.int64] = free_ns[0] + self._queue.ints("least_ns")
+            return alone_ns
+        return ends_alone(free_ns, Batches.of([live.least_batches_ns for live in self._queue.jobs]))
 
     def _give_up(self, jobs: Sequence[LiveJob], now_ns: int) -> None:
         for live in jobs:
@@ -304,7 +315,8 @@ class Scheduler:
             ripe_ns = self._crew.next_ripe_ns(now_ns, self._options.lead_ns)
             times += [ripe_ns] if ripe_ns is not None else []
             if self._policy.drops:
-                latest = self._queue.ints("deadline_ns") - self._queue.ints("least_ns") // max(1, self._crew.up)
+                idle = np.zeros(self._crew.up or len(self._crew.workers), np.int64)
+                latest = self._queue.ints("deadline_ns") - self._alone_ns(idle)
                 ahead = latest[latest >= now_ns]
                 times += [int(ahead.min()) + 1] if len(ahead) else []
         if times and (wake_ns := min(times)) != self._wake_ns:
@@ -316,13 +328,13 @@ class Scheduler:
     def _enqueue(self, live: LiveJob) -> None:
         least = self._policy.least(live)
         live.strategy = self._policy.first(live)
-        self._queue.insert(live, least.latency_ns)
+        self._queue.insert(live, least)
 
     def _refresh(self, row: int) -> None:
         live = self._queue.jobs[row]
         live.look_up()
         live.strategy = live.strategy or self._policy.first(live)
-        self._queue.refresh(row, self._policy.least(live).latency_ns)
+        self._queue.refresh(row, self._policy.least(live))
 
     def _end(self, live: LiveJob, outcome: State, reason: Reason, detail: str, now_ns: int) -> None:
         self._complete(live, live.end(outcome, reason, detail, now_ns))
@@ -346,14 +358,20 @@ def _refusal(live: LiveJob, workers: Sequence[object], now_ns: int) -> tuple[Rea
     if not live.reachable:
         return Reason.ACCURACY_UNREACHABLE, _unreachable(job, table, live.mask)
     left_ns = job.deadline_ns - max(now_ns, job.arrival_ns)
-    least_ns = live.cheapest.latency_ns
-    if left_ns * len(workers) < least_ns:
+    least_ns = _alone_ns(live, workers)
+    if left_ns < least_ns:
         return Reason.LATENCY_UNREACHABLE, (
             f"even alone, {job.requests} requests at accuracy {job.accuracy_slo:g} take at least "
             f"{least_ns / 1e6:.1f} ms, and {max(left_ns, 0) / 1e6:.1f} ms are left; "
             "allow a longer latency SLO"
         )
     return None
+
+
+def _alone_ns(live: LiveJob, workers: Sequence[object]) -> int:
+    """How long the job takes at its fastest if every worker is up and idle."""
+    idle = np.zeros(len(workers), np.int64)
+    return int(ends_alone(idle, Batches.of([live.batches_ns(live.cheapest)]))[0])
 
 
 def _unreachable(job: Job, table: ModelTable, mask: int) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
 from mosel.core.tables import Profile
 from mosel.online.estimator import Estimator
-from mosel.solve.cover import Frontier, cheapest_batches, combine, frontiers
+from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches, combine, frontiers
 
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
@@ -72,6 +72,7 @@ class ModelTable:
         self.latency_ns = self.profiled_ns
         self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
         self._large: dict[tuple[int, int, int], Frontier] = {}
+        self._longest: dict[tuple[int, int, int], Ints] = {}
 
     def mask_of(self, modalities: tuple[str, ...]) -> int:
         """Return modalities as bits; none given means all of them."""
@@ -97,16 +98,15 @@ class ModelTable:
         """Return the modes that a job with these modalities can run in."""
         return [index for index, needs in enumerate(self.masks) if not int(needs) & ~mask]
 
-    def full_mode(self, mask: int, accuracy: float) -> int:
+    def full_mode(self, mask: int, needed: float, requests: int) -> int:
         """Return the mode that a modality-agnostic server runs: all modalities that the job has.
 
-        Where that one misses the accuracy SLO, or is not profiled, the most accurate mode stands in; of
-        several precisions the most accurate is meant.
+        Where that one misses the accuracy sum that so many requests need, or is not profiled, the most
+        accurate mode stands in; of several precisions the most accurate is meant.
         """
         usable = self.usable(mask)
-        full = [
-            mode for mode in usable if int(self.masks[mode]) == mask and self.accuracy[mode] >= accuracy - 1e-9
-        ]
+        reaching = [mode for mode in usable if self.accuracy[mode] * requests >= needed - SHORTFALL]
+        full = [mode for mode in reaching if int(self.masks[mode]) == mask]
         return max(full or usable, key=lambda mode: (self.accuracy[mode], -mode))
 
     def frontier(self, bucket: int, mask: int, requests: int) -> Frontier:
@@ -118,6 +118,16 @@ class ModelTable:
         if requests < len(known):
             return known[requests]
         return self._split(bucket, mask, requests)
+
+    def longest_ns(self, bucket: int, mask: int, requests: int) -> Ints:
+        """Return the longest batch of each strategy of `frontier`, of shape (points,)."""
+        key = (bucket, mask, requests)
+        if key not in self._longest:
+            found = self.frontier(*key).batches
+            table = self.latency_ns[:, bucket]
+            longest = [max((table[batch] for batch in batches), default=0) for batches in found]
+            self._longest[key] = np.array(longest, np.int64)
+        return self._longest[key]
 
     def batch_sizes(self, mode: int, bucket: int) -> Ints:
         """Return the batch sizes that `mode` can run at, ascending."""
@@ -143,6 +153,7 @@ class ModelTable:
             self.latency_ns = np.where(self.profiled_ns >= UNAVAILABLE, UNAVAILABLE, scaled)
             self._frontiers.clear()
             self._large.clear()
+            self._longest.clear()
         return moved
 
     def _cover(self, bucket: int, mask: int) -> list[Frontier]:
@@ -153,15 +164,17 @@ class ModelTable:
         return [_renamed(frontier, usable) for frontier in found]
 
     def _split(self, bucket: int, mask: int, requests: int) -> Frontier:
-        key = (bucket, mask, requests)
-        if key not in self._large:
-            whole, rest = divmod(requests, self.largest)
-            combined = self.frontier(bucket, mask, rest)
-            block = self.frontier(bucket, mask, self.largest)
-            for _ in range(whole):
-                combined = combine(combined, block)
-            self._large[key] = combined
-        return self._large[key]
+        """Add one largest batch's worth of requests after the other; each step serves smaller jobs too."""
+        size = requests % self.largest
+        found = self.frontier(bucket, mask, size)
+        block = self.frontier(bucket, mask, self.largest)
+        while size < requests:
+            size += self.largest
+            key = (bucket, mask, size)
+            if key not in self._large:
+                self._large[key] = combine(found, block)
+            found = self._large[key]
+        return found
 
 
 def point(frontier: Frontier, index: int) -> Strategy:

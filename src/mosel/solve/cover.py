@@ -23,6 +23,10 @@ from mosel.core.arrays import UNAVAILABLE
 
 TIE = 1e-12
 
+SHORTFALL = 5e-10
+LAST_SHORTFALL = 9e-10
+"""By how much an accuracy sum may miss what is needed; both below the 1e-9 of `core/types.py`."""
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -96,8 +100,15 @@ def combine(first: Frontier, second: Frontier, most_points: int = 512) -> Fronti
 
 
 def cheapest_reaching(frontier: Frontier, needed: float) -> int:
-    """Return the index of the first point whose accuracy sum is at least `needed`; its length if none is."""
-    return int(np.searchsorted(frontier.accuracy, needed - 5e-10))
+    """Return the index of the first point whose accuracy sum is at least `needed`; its length if none is.
+
+    The last point may fall short by a little more than others, so that what is left of a strategy that just
+    reaches what is needed still does when its sum is rounded another way.
+    """
+    index = int(np.searchsorted(frontier.accuracy, needed - SHORTFALL))
+    if index == len(frontier) and index and frontier.accuracy[-1] >= needed - LAST_SHORTFALL:
+        return index - 1
+    return index
 
 
 @dataclass(frozen=True, slots=True)

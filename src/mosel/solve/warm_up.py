@@ -4,6 +4,7 @@ import numpy as np
 
 from mosel.solve.assign import Options, exact, keep_feasible
 from mosel.solve.cover import frontiers
+from mosel.solve.line_up import Batches, ends_alone
 
 
 def warm_up() -> None:
@@ -14,3 +15,4 @@ def warm_up() -> None:
     budget = np.array([5, 12, 14], np.int64)
     exact(options, budget)
     keep_feasible(front.latency_ns, budget[: len(front)])
+    ends_alone(np.zeros(1, np.int64), Batches.of([[1, 2]]))

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from mosel.online.jobs import LiveJob
 from mosel.online.queue import JobQueue
 from mosel.online.tables import ModelTable, Strategy
-from mosel.solve.assign import WORK_CAP
+from mosel.solve import line_up
+from mosel.solve.assign import WORK_CAP, keep_feasible
+from mosel.solve.line_up import Batches
 
 Ints = NDArray[np.int64]
 
@@ -61,17 +63,25 @@ class View:
     options: Options
     rng: np.random.Generator
 
-    def budget_ns(self) -> Ints:
-        """Return, per row, how much work all workers together can do by that job's deadline.
+    @property
+    def by_ns(self) -> Ints:
+        """Per row, when the job has to be expected to end: its deadline, less the margin."""
+        by_ns: Ints = self.queue.ints("deadline_ns") - self.margin_ns
+        return by_ns
 
-        Exact for one worker. With several, work up to a job's own longest batch flows freely between them
-        and that batch then runs on one, which is how a list schedule fills them.
+    def budget_ns(self) -> Ints:
+        """Return, per row, how much work all workers together can do until that job has to end.
+
+        With one worker this says which plans hold. With several it is a bound: a batch runs on one of them.
         """
-        by_ns = self.queue.ints("deadline_ns") - self.margin_ns
+        return capacity(self.free_ns, self.by_ns)
+
+    def feasible(self) -> Ints:
+        """Return the rows that the drop rule keeps (§4.3): all as fast as may be, in order, none late."""
         if len(self.free_ns) == 1:
-            return capacity(self.free_ns, by_ns)
-        longest_ns = self.queue.ints("longest_ns")
-        return capacity(self.free_ns, by_ns - longest_ns) + longest_ns
+            return np.flatnonzero(keep_feasible(self.queue.ints("least_ns"), self.budget_ns()))
+        batches = Batches.of([live.least_batches_ns for live in self.queue.jobs])
+        return np.flatnonzero(line_up.kept(self.free_ns, batches, self.by_ns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ def most_accurate(live: LiveJob) -> Strategy:
 
 def full_modalities(live: LiveJob) -> Strategy:
     """Return the fastest batches with all the job's modalities: what a modality-agnostic server does."""
-    mode = live.table.full_mode(live.mask, live.needed / len(live.waiting))
+    mode = live.table.full_mode(live.mask, live.needed, len(live.waiting))
     return live.table.single_mode(mode, live.bucket, len(live.waiting))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mosel.online.jobs import LiveJob
 from mosel.online.policies.base import BatchChoice, Decision, View, full_modalities
 from mosel.online.tables import ModelTable
+from mosel.solve.line_up import Batches, ends_alone
 
 
 def none_batching(view: View) -> Decision:
@@ -24,6 +25,7 @@ def none_batching(view: View) -> Decision:
     rows = _companions(jobs, mode, limit)
     size = _size(view, mode, min(limit, sum(len(jobs[row].waiting) for row in rows)))
     ripe_ns = min(jobs[row].job.arrival_ns for row in rows) + view.options.batch_delay_ns
+    ripe_ns = min(ripe_ns, head.job.deadline_ns - view.margin_ns - sum(head.least_batches_ns))
     if size < limit and view.now_ns < ripe_ns:
         return Decision(wait_until_ns=ripe_ns)
     return Decision(batch=BatchChoice(head.table, mode, head.bucket, _share(jobs, rows, size)))
@@ -60,11 +62,20 @@ def _size(view: View, mode: int, most: int) -> int:
     head = view.queue.jobs[0]
     sizes = head.table.batch_sizes(mode, head.bucket)
     sizes = sizes[sizes <= most]
-    left = len(head.waiting) - sizes
-    after = [head.table.single_mode(mode, head.bucket, int(n)).latency_ns if n > 0 else 0 for n in left]
-    ends = view.start_ns + head.table.latency_ns[mode, head.bucket, sizes] + np.array(after)
-    in_time = sizes[ends <= head.job.deadline_ns - view.margin_ns]
-    return int(in_time[-1]) if len(in_time) else int(sizes[-1])
+    ends_ns = ends_alone(view.free_ns, Batches.of([_batches_ns(head, mode, int(size)) for size in sizes]))
+    for margin_ns in (view.margin_ns, 0):
+        in_time = sizes[ends_ns <= head.job.deadline_ns - margin_ns]
+        if len(in_time):
+            return int(in_time[-1])
+    return int(sizes[-1])
+
+
+def _batches_ns(head: LiveJob, mode: int, size: int) -> list[int]:
+    """The latencies of the first job's batches if the next one has `size` requests."""
+    table = head.table
+    left = max(len(head.waiting) - size, 0)
+    rest = head.batches_ns(table.single_mode(mode, head.bucket, left))
+    return [int(table.latency_ns[mode, head.bucket, size]), *rest]
 
 
 def _share(jobs: list[LiveJob], rows: list[int], size: int) -> tuple[tuple[int, int], ...]:

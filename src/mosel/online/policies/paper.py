@@ -3,16 +3,24 @@
 All run jobs in deadline order, one strategy a job, batches inside a job only. All that drop share one rule
 (§4.3): a job that misses its deadline although every job before it runs as fast as its accuracy SLO allows is
 given up. They differ in which strategies the others get.
+
+The paper has one device, where a plan holds if its latencies add up to no more than the budget. With several
+workers, plans are lined up batch by batch instead (`solve/line_up.py`); budgets are where the search starts.
 """
 
 import numpy as np
 
+from mosel.online.jobs import LiveJob
 from mosel.online.policies.base import Decision, Ints, View, cheapest, head_batch
 from mosel.online.tables import Strategy, point
 from mosel.solve.assign import Options as Choices
-from mosel.solve.assign import best, keep_feasible
+from mosel.solve.assign import best
+from mosel.solve.line_up import Batches, ends
 
 Plans = dict[int, Strategy]
+
+MOST_REPAIRS = 8
+"""How often strategies are chosen again because several workers would finish some jobs late."""
 
 
 def none(view: View) -> Decision:
@@ -25,98 +33,150 @@ def random(view: View) -> Decision:
 
     The violator's own latency counts, and it may be drawn, since its deadline cannot hold otherwise.
     """
-    kept, plans = _feasible(view), Plans()
-    budget, planned = view.budget_ns()[kept], view.queue.ints("planned_ns")[kept].copy()
-    least = view.queue.ints("least_ns")[kept]
-    while (violator := _first_violation(planned, budget)) is not None:
-        slower = np.flatnonzero(planned[: violator + 1] > least[: violator + 1])
-        drawn = int(view.rng.choice(slower))
-        plans[int(kept[drawn])] = cheapest(view.queue.jobs[kept[drawn]])
-        planned[drawn] = least[drawn]
-    return _decision(view, kept, plans)
+    line = _Line(view)
+    while (violator := line.violator()) is not None:
+        line.quicken(int(view.rng.choice(line.slower(violator))))
+    return line.decision()
 
 
 def aggressive(view: View) -> Decision:
     """Give every job the fastest strategy that meets its accuracy SLO, at risk or not."""
-    return _decision(view, _feasible(view), {})
+    line = _Line(view)
+    if len(line.kept):
+        line.quicken(0)
+    return line.decision()
 
 
 def paper(view: View) -> Decision:
     """§5.2 as printed: one budget T up to the violator, it and its predecessors re-chosen.
 
     Without a violator T reaches to the last job's deadline, which restores accuracy; only the sum of all
-    latencies is held against T, so an earlier job may become the next violator and is treated in turn.
+    latencies is held against T, so an earlier job may become the next violator and is treated in turn. Where
+    that has no end, the violator and its predecessors run as fast as they may.
     """
-    kept = _feasible(view)
-    budget, options = view.budget_ns()[kept], _Menu(view, kept)
-    planned = view.queue.ints("planned_ns")[kept].copy()
-    if len(kept) and _first_violation(planned, budget) is None:
-        options.choose(len(kept) - 1, budget, planned)
-    for _ in range(2 * len(kept)):
-        violator = _first_violation(planned, budget)
+    line = _Line(view)
+    if len(line.kept) and line.violator() is None:
+        line.choose(np.full(len(line.kept), line.budget_ns[-1]))
+    for _ in range(2 * len(line.kept) if line.alone else MOST_REPAIRS):
+        violator = line.violator()
         if violator is None:
             break
-        options.choose(violator, budget, planned)
-    return _decision(view, kept, options.plans)
+        line.choose(np.full(violator + 1, line.budget_ns[violator]))
+    line.hold()
+    return line.decision()
 
 
 def optimized(view: View) -> Decision:
-    """Choose a strategy for every job so that accuracy is highest with **every** deadline held, exactly.
+    """Choose a strategy for every job so that accuracy is highest with **every** deadline held.
 
-    The greedy answer stands in where the exact one would take more work than `Options.work_cap`.
+    Exact for one worker within `Options.work_cap`; beyond it the greedy answer stands in. With several workers
+    the budgets of jobs that would end late are tightened until none does.
     """
-    kept = _feasible(view)
-    menu = _Menu(view, kept)
-    found = best(menu.choices(len(kept)), view.budget_ns()[kept], view.options.work_cap)
-    assert found is not None, "jobs that are kept fit at their fastest"
-    for position, index in enumerate(found.choice):
-        menu.take(position, int(index))
-    return _decision(view, kept, menu.plans)
+    line = _Line(view)
+    budget_ns = line.budget_ns.copy()
+    for attempt in range(MOST_REPAIRS):
+        line.choose(budget_ns)
+        over_ns = line.over_ns()
+        if not over_ns.any():
+            break
+        used_ns = np.cumsum(line.planned_ns)
+        tighter_ns = np.maximum(np.cumsum(line.least_ns), used_ns - (over_ns << attempt))
+        budget_ns = np.where(over_ns > 0, tighter_ns, budget_ns)
+    line.hold()
+    return line.decision()
 
 
-class _Menu:
-    """The strategies that each kept job may choose from."""
+class _Line:
+    """The kept jobs in running order, and the strategy that each is to run."""
 
-    def __init__(self, view: View, kept: Ints) -> None:
-        self.plans: Plans = {}
-        self._kept = kept
-        self._jobs = [view.queue.jobs[row] for row in kept]
-        self._work_cap = view.options.work_cap
+    def __init__(self, view: View) -> None:
+        self.kept = view.feasible()
+        self.budget_ns = view.budget_ns()[self.kept]
+        self.least_ns = view.queue.ints("least_ns")[self.kept]
+        self.planned_ns = view.queue.ints("planned_ns")[self.kept].copy()
+        self._view = view
+        self._by_ns = view.by_ns[self.kept]
+        self._jobs = [view.queue.jobs[row] for row in self.kept]
+        self._plans: Plans = {}
+        self.alone = len(view.free_ns) == 1
+        self._batches = [] if self.alone else [_batches(job, job.strategy) for job in self._jobs]
 
-    def choices(self, count: int) -> Choices:
-        """Return the options of the first `count` jobs for the solver."""
-        return Choices.of(
-            [
-                (job.frontier.latency_ns[job.first :], job.frontier.accuracy[job.first :])
-                for job in self._jobs[:count]
-            ]
+    def over_ns(self) -> Ints:
+        """Return by how much each job would be late, 0 where it would not."""
+        if self.alone:
+            over_ns = np.cumsum(self.planned_ns) - self.budget_ns
+        else:
+            over_ns = ends(self._view.free_ns, Batches.of(self._batches)) - self._by_ns
+        late_ns: Ints = np.maximum(over_ns, 0)
+        return late_ns
+
+    def violator(self) -> int | None:
+        """Return the first job that would be late (§4.3)."""
+        late = np.flatnonzero(self.over_ns())
+        return int(late[0]) if len(late) else None
+
+    def slower(self, last: int) -> Ints:
+        """Return which of the jobs 0..last could run faster than planned."""
+        slower = self.planned_ns[: last + 1] > self.least_ns[: last + 1]
+        if not self.alone:
+            pairs = zip(self._batches[: last + 1], self._jobs, strict=False)
+            slower |= np.array([batches != job.least_batches_ns for batches, job in pairs])
+        return np.flatnonzero(slower)
+
+    def choose(self, budget_ns: Ints) -> None:
+        """Maximise the accuracy of the first jobs, the work up to each of them within its budget."""
+        jobs = self._jobs[: len(budget_ns)]
+        options = [self._options(position) for position in range(len(jobs))]
+        found = best(
+            Choices.of(
+                [
+                    (job.frontier.latency_ns[which], job.frontier.accuracy[which])
+                    for job, which in zip(jobs, options, strict=True)
+                ]
+            ),
+            budget_ns,
+            self._view.options.work_cap,
         )
-
-    def choose(self, last: int, budget: Ints, planned: Ints) -> None:
-        """Maximise accuracy of jobs 0..last with the sum of their latencies within the last one's budget."""
-        found = best(self.choices(last + 1), np.full(last + 1, budget[last]), self._work_cap)
         assert found is not None, "jobs that are kept fit at their fastest"
         for position, index in enumerate(found.choice):
-            planned[position] = self.take(position, int(index)).latency_ns
+            self._take(position, point(jobs[position].frontier, int(options[position][index])))
 
-    def take(self, position: int, index: int) -> Strategy:
-        """Note that a job is to run its `index`-th option."""
+    def quicken(self, position: int) -> None:
+        """Give a job its fastest strategy."""
+        self._take(position, cheapest(self._jobs[position]))
+
+    def hold(self) -> None:
+        """Let the violator and its predecessors run as fast as they may, while there is one."""
+        while (violator := self.violator()) is not None:
+            for position in range(violator + 1):
+                self.quicken(position)
+
+    def decision(self) -> Decision:
+        """Return what was decided: the rest is dropped, and the first job's first batch is next."""
+        rows = np.arange(len(self._view.queue))
+        dropped = np.setdiff1d(rows, self.kept, assume_unique=True)
+        batch = head_batch(self._view, self._plans, self.kept)
+        return Decision(tuple(int(row) for row in dropped), self._plans, batch)
+
+    def _options(self, position: int) -> Ints:
+        """The job's strategies that reach what is needed, and whose longest batch fits if it came first."""
         job = self._jobs[position]
-        strategy = point(job.frontier, job.first + index)
-        self.plans[int(self._kept[position])] = strategy
-        return strategy
+        options: Ints = np.arange(job.first, len(job.frontier))
+        if self.alone:
+            return options
+        longest_ns = job.table.longest_ns(job.bucket, job.mask, len(job.waiting))[job.first :]
+        fits = longest_ns <= self._by_ns[position] - self._view.free_ns[0]
+        fits[0] = True
+        fitting: Ints = options[fits]
+        return fitting
+
+    def _take(self, position: int, strategy: Strategy) -> None:
+        self._plans[int(self.kept[position])] = strategy
+        self.planned_ns[position] = strategy.latency_ns
+        if not self.alone:
+            self._batches[position] = _batches(self._jobs[position], strategy)
 
 
-def _feasible(view: View) -> Ints:
-    """Rows that the drop rule keeps."""
-    return np.flatnonzero(keep_feasible(view.queue.ints("least_ns"), view.budget_ns()))
-
-
-def _first_violation(planned: Ints, budget: Ints) -> int | None:
-    late = np.flatnonzero(np.cumsum(planned) > budget)
-    return int(late[0]) if len(late) else None
-
-
-def _decision(view: View, kept: Ints, plans: Plans) -> Decision:
-    dropped = np.setdiff1d(np.arange(len(view.queue)), kept, assume_unique=True)
-    return Decision(tuple(int(row) for row in dropped), plans, head_batch(view, plans, kept))
+def _batches(job: LiveJob, strategy: Strategy | None) -> tuple[int, ...]:
+    assert strategy is not None, "a queued job has a strategy"
+    return job.batches_ns(strategy)

@@ -1,0 +1,78 @@
+"""List scheduling: batches in order, each on the worker that is free first. Exact for what workers then do.
+
+A budget of work says too much where there are several workers, because a batch runs on one of them: two
+workers with 60 ms left cannot run a batch of 100 ms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The latencies of all jobs' batches, flat: those of job i stand at offsets[i]..offsets[i + 1]."""
+
+    offsets: Ints
+    latency_ns: Ints
+
+    @classmethod
+    def of(cls, jobs: Sequence[Sequence[int]]) -> "Batches":
+        """Build from one list of batch latencies per job, in running order."""
+        offsets = np.zeros(len(jobs) + 1, np.int64)
+        np.cumsum([len(batches) for batches in jobs], out=offsets[1:])
+        return cls(offsets, np.fromiter(chain.from_iterable(jobs), np.int64, int(offsets[-1])))
+
+
+def kept(free_ns: Ints, batches: Batches, by_ns: Ints) -> NDArray[np.bool_]:
+    """Return which jobs end in time when, in order, those that would not are left out (§4.3).
+
+    Args:
+        free_ns: of shape (workers,), when each is free; at least one.
+        batches: each job's batches, jobs in running order.
+        by_ns: of shape (jobs,), when each job has to end.
+    """
+    found: NDArray[np.bool_] = _ends(free_ns, batches.offsets, batches.latency_ns, by_ns, True, False) >= 0
+    return found
+
+
+def ends(free_ns: Ints, batches: Batches) -> Ints:
+    """Return when each job ends if all of them run, in order; see `kept` for the arguments."""
+    never = np.full(len(batches.offsets) - 1, np.iinfo(np.int64).max)
+    found: Ints = _ends(free_ns, batches.offsets, batches.latency_ns, never, False, False)
+    return found
+
+
+def ends_alone(free_ns: Ints, batches: Batches) -> Ints:
+    """Return when each job would end if it were the only one; see `kept` for the arguments."""
+    never = np.full(len(batches.offsets) - 1, np.iinfo(np.int64).max)
+    found: Ints = _ends(free_ns, batches.offsets, batches.latency_ns, never, False, True)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _ends(free: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone: bool) -> Any:
+    """When each job ends, −1 for those left out; the workers' times are put back after a job that was."""
+    jobs = len(offsets) - 1
+    found = np.empty(jobs, np.int64)
+    at = free.copy()
+    before = free.copy()
+    for job in range(jobs):
+        before[:] = at
+        end = at.min()
+        for batch in range(offsets[job], offsets[job + 1]):
+            worker = at.argmin()
+            at[worker] += latency[batch]
+            end = max(end, at[worker])
+        late = leave_out and end > by[job]
+        found[job] = -1 if late else end
+        if late or alone:
+            at[:] = before
+    return found

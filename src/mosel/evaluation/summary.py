@@ -43,7 +43,9 @@ def summary_rows(runs: Sequence[Named]) -> list[tuple[str, list[str]]]:
     often = [mode for mode, _ in total.most_common() if any(s.get(mode, 0) >= LEAST_SHARE for s in shares)]
     rows += [(f"in {mode}", [_percent(share.get(mode, 0.0)) for share in shares]) for mode in often]
     rest = [sum(value for mode, value in share.items() if mode not in often) for share in shares]
-    return [*rows, ("in other modes", [_percent(value) for value in rest])] if any(rest) else rows
+    if any(value >= LEAST_SHARE / 10 for value in rest):
+        rows.append(("in other modes", [_percent(value) for value in rest]))
+    return rows
 
 
 def mode_shares(jobs: Iterable[JobResult]) -> list[tuple[str, float]]:

@@ -20,6 +20,9 @@ from mosel.frontend.http import HttpApp
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
+ECHO_S = 0.5
+"""A signal so soon after another is the same one, which a wrapper (`timeout`, a container's init) passed on."""
+
 CLOSING_LIMIT_S = 5
 """How long a connection may take to read its last answer once the server is closing."""
 
@@ -113,7 +116,8 @@ async def _serve(
             say(serving)
             await _until_ended(engine, first)
             say(f"draining: accepted jobs are answered, for {drain_s:g} s at most; a second signal ends them")
-            await _done_before(engine.drain(drain_s), second)
+            if not await _done_before(engine.drain(drain_s), second):
+                say("ending at once: jobs that are left are dropped")
     finally:
         await engine.stop()
         server.should_exit, server.force_exit = True, second.done()
@@ -156,11 +160,14 @@ def _signals() -> tuple["asyncio.Future[None]", "asyncio.Future[None]"]:
     """Return what is done at the first signal, and what at the second."""
     loop = asyncio.get_running_loop()
     both = loop.create_future(), loop.create_future()
+    counts_from_s = 0.0
 
     def on_signal() -> None:
+        nonlocal counts_from_s
         waiting = next((one for one in both if not one.done()), None)
-        if waiting is not None:
+        if waiting is not None and loop.time() >= counts_from_s:
             waiting.set_result(None)
+            counts_from_s = loop.time() + ECHO_S
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)

@@ -149,8 +149,9 @@ class ModelTable:
         moved |= abs(estimator.overhead_ns - self._overhead_ns) > REBUILD_OVERHEAD_NS
         if moved:
             self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
-            scaled = np.rint(self.profiled_ns * ratios[:, None, None]).astype(np.int64) + self._overhead_ns
-            self.latency_ns = np.where(self.profiled_ns >= UNAVAILABLE, UNAVAILABLE, scaled)
+            scaled = np.rint(self.profiled_ns * ratios[:, None, None]) + self._overhead_ns
+            known = self.profiled_ns < UNAVAILABLE
+            self.latency_ns = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
             self._frontiers.clear()
             self._large.clear()
             self._longest.clear()

@@ -21,7 +21,7 @@ COMMANDS = {
     "serve": "Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.",
     "replay": "Send a workload to a running server, each job at its own time, "
     "and record what became of every job.",
-    "report": "Make one HTML file from run directories.",
+    "report": "Make one HTML file, with a table and plots, from run directories.",
 }
 
 USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 128 + 2

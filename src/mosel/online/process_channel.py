@@ -8,31 +8,23 @@
 """
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
 import socket
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from mosel.core.clock import to_s
 from mosel.core.errors import ExecutionError
 from mosel.core.types import Batch
 from mosel.online import wire
 from mosel.online.channel import GivenUp, Report, Work, WorkerState, finished
+from mosel.online.child import Child
 from mosel.online.events import BatchFailed, WorkerLost, WorkerReady
 from mosel.online.slab import Slab
 
 log = logging.getLogger(__name__)
-
-LINE_LIMIT_BYTES = 8192
-"""A longer line of a worker's own output is cut in pieces."""
-
-EXIT_LINES_LIMIT_S = 1.0
-"""How long the last words of a dead worker are waited for, should its child keep the pipe open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ class ProcessChannel:
     @property
     def pid(self) -> int | None:
         """The process id of the worker that lives now, if one does."""
-        return self._life.process.pid if self._life and self._life.process else None
+        return self._life.child.pid if self._life else None
 
     async def start(self) -> None:
         """Return when the worker is warm.
@@ -107,14 +99,21 @@ class ProcessChannel:
         self.state = WorkerState.LOST
 
     async def _keep_alive(self) -> None:
+        try:
+            self._give_up(await self._lives())
+        except Exception as error:  # a bug in here must not leave the engine waiting
+            log.exception("worker %d is watched no more", self._start.worker)
+            self._give_up(f"{type(error).__name__}: {error}")
+
+    async def _lives(self) -> str:
+        """Let one process follow the other; return why there will be no further one."""
         failures = 0
         while True:
             self.state = WorkerState.STARTING
             end = await self._one_life()
             failures = 0 if self.state is WorkerState.LOST else failures + 1
             if end.final or failures >= self._patience.attempts:
-                self._give_up(end.detail)
-                return
+                return end.detail
             self.restarts += 1
             log.warning("worker %d: %s; starting it anew", self._start.worker, end.detail)
             if failures:
@@ -132,7 +131,8 @@ class ProcessChannel:
             self.state = WorkerState.READY
             self._report(WorkerReady(self._start.worker))
             self._settle("")
-            detail = await life.ended
+            await asyncio.wait([life.child.ended])
+            detail = life.child.ended.result()
             self.state = WorkerState.LOST
             self._report(WorkerLost(self._start.worker, detail))
             return wire.StartFailed(detail, final=False)
@@ -160,23 +160,17 @@ class _Life(asyncio.Protocol):
     """One worker process from its start to its end: the engine's end of the socket, and the slabs."""
 
     def __init__(self, start: wire.Start, report: Report, patience: Patience) -> None:
-        loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[str] = loop.create_future()
-        self.process: asyncio.subprocess.Process | None = None
-        self._ready: asyncio.Future[wire.StartFailed | None] = loop.create_future()
+        self.child = Child(f"worker {start.worker}")
+        self._ready: asyncio.Future[wire.StartFailed | None] = asyncio.get_running_loop().create_future()
         self._start = start
         self._report = report
         self._patience = patience
         self._transport: asyncio.Transport | None = None
         self._unframer = wire.Unframer()
-        self._inputs = [Slab.create(f"mosel-in-{slot}") for slot in range(wire.SLOTS)]
-        self._outputs = [Slab.create(f"mosel-out-{slot}") for slot in range(wire.SLOTS)]
+        self._slabs: list[Slab] = []
         self._free = deque(range(wire.SLOTS))
         self._held: deque[Batch] = deque()
         self._hang: asyncio.TimerHandle | None = None
-        self._hung = ""
-        self._lines = _Lines(start.worker)
-        self._exit: asyncio.Task[None] | None = None
 
     async def begin(self) -> wire.StartFailed | None:
         """Start the process and wait until it is ready; return why it will not be, if so.
@@ -184,49 +178,35 @@ class _Life(asyncio.Protocol):
         Raises:
             OSError: no process can be started.
         """
-        loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as stack:
-            ours, theirs = socket.socketpair()
-            stack.enter_context(theirs)
-            await loop.create_unix_connection(lambda: self, sock=ours)
-            output = stack.enter_context(await self._lines.open())
-            handles = [theirs.fileno(), *(slab.handle for slab in (*self._inputs, *self._outputs))]
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "mosel.online.worker", *map(str, handles)),
-                pass_fds=handles,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C in a terminal is for the server, which drains
-            )
-        self._exit = loop.create_task(self._wait_for_exit(self.process))
+        for name in ("in", "out"):
+            for slot in range(wire.SLOTS):
+                self._slabs.append(Slab.create(f"mosel-{name}-{slot}"))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+            handles = [theirs.fileno(), *(slab.handle for slab in self._slabs)]
+            command = [sys.executable, "-m", "mosel.online.worker", *map(str, handles)]
+            await self.child.start(command, handles)
         self._write(self._start)
-        either: list[asyncio.Future[Any]] = [self._ready, self.ended]
+        either: list[asyncio.Future[Any]] = [self._ready, self.child.ended]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.done():
             return self._ready.result()
-        return wire.StartFailed(self.ended.result(), final=False)
+        return wire.StartFailed(self.child.ended.result(), final=False)
 
     async def end(self, limit_s: float) -> None:
         """Close the socket, wait for the process to go, kill it if it stays, and free what it used."""
         self._stop_watching()
-        if not self.ended.done():
-            self.ended.set_result("closed")
         if self._transport is not None:
             self._transport.abort()
-        if self._exit is not None:
-            await asyncio.wait([self._exit], timeout=limit_s)
-            self._kill()
-            await self._exit
-        self._lines.close()
-        for slab in (*self._inputs, *self._outputs):
+        await self.child.end(limit_s)
+        for slab in self._slabs:
             slab.close()
 
     def send(self, work: Work) -> None:
         """Write a batch into a free slot and tell the worker."""
         slot = self._free.popleft()
-        slab = self._inputs[slot]
+        slab = self._slabs[slot]
         try:
             layouts = slab.write(work.tensors)
         except OSError as error:
@@ -263,10 +243,10 @@ class _Life(asyncio.Protocol):
         """Make sure that a worker that cannot be heard any more is dead; its exit says the rest."""
         if error is not None:
             log.warning("worker %d: connection lost: %s", self._start.worker, error)
-        self._kill()
+        self.child.kill()
 
     def _done(self, done: wire.Done) -> None:
-        slab = self._outputs[done.slot]
+        slab = self._slabs[wire.SLOTS + done.slot]
         slab.attach(done.slab_bytes)
         batch = self._answered(done.batch, done.slot)
         outputs = {layout.name: slab.parts(layout)[0] for layout in done.outputs}
@@ -291,79 +271,8 @@ class _Life(asyncio.Protocol):
             self._hang = None
 
     def _kill_hung(self, batch: Batch, limit_s: float) -> None:
-        self._hung = f"batch {batch.id} ({batch.mode}) was not answered within {limit_s:g} s"
-        self._kill()
-
-    def _kill(self) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
+        self.child.kill(f"batch {batch.id} ({batch.mode}) was not answered within {limit_s:g} s")
 
     def _write(self, message: wire.ToWorker) -> None:
         assert self._transport is not None, "the socket is there before the process"
         self._transport.write(wire.frame(message))
-
-    async def _wait_for_exit(self, process: asyncio.subprocess.Process) -> None:
-        code = await process.wait()
-        await self._lines.finished(EXIT_LINES_LIMIT_S)
-        if not self.ended.done():
-            self.ended.set_result(self._hung or self._lines.epitaph(code))
-
-
-class _Lines(asyncio.Protocol):
-    """What a worker process writes to its standard output and error, passed on line by line.
-
-    A pipe of our own: those of asyncio's subprocesses keep `wait` from returning while a grandchild holds them.
-    """
-
-    def __init__(self, worker: int) -> None:
-        self._worker = worker
-        self._pending = b""
-        self._last = ""
-        self._transport: asyncio.BaseTransport | None = None
-        self._eof = asyncio.Event()
-
-    async def open(self) -> IO[bytes]:
-        """Return the file that the process is to write to; the caller closes it once the process has it."""
-        reading, writing = os.pipe()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self, os.fdopen(reading, "rb", 0))
-        return os.fdopen(writing, "wb", 0)
-
-    async def finished(self, limit_s: float) -> None:
-        """Wait until all that was written has been read, but not for ever: a grandchild may hold the pipe."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s):
-                await self._eof.wait()
-
-    def epitaph(self, code: int) -> str:
-        """Say in one line how the process ended: with the last line it wrote, if it ended by itself."""
-        if code < 0:
-            return f"worker process killed by signal {-code} ({signal.Signals(-code).name})"
-        return f"worker process exited with status {code}" + (f": {self._last}" if self._last else "")
-
-    def close(self) -> None:
-        """Stop reading."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Pass every complete line on."""
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        if len(self._pending) > LINE_LIMIT_BYTES:
-            lines, self._pending = [*lines, self._pending], b""
-        for line in lines:
-            self._pass_on(line)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Pass on what came last without an end of line."""
-        del error  # whatever closed the pipe, its process is about to be known dead
-        self._pass_on(self._pending)
-        self._eof.set()
-
-    def _pass_on(self, line: bytes) -> None:
-        if text := line.decode(errors="replace").rstrip():
-            self._last = text[:LINE_LIMIT_BYTES]
-            log.warning("worker %d: %s", self._worker, text)

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -8,11 +9,12 @@ from types import ModuleType
 import msgspec
 import pytest
 
+from mosel.commands.serve import scheduler_options
 from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
 from mosel.frontend.config import ServeConfig, read_config
-from mosel.online.policies import POLICIES
+from mosel.online.policies import DEFAULT, POLICIES
 from tests.docs.blocks import PAGES, ROOT, blocks_of
 
 
@@ -86,10 +88,18 @@ def test_metrics_of_the_reference_are_the_server_s() -> None:
     assert sorted(names) == sorted(set(re.findall(r'"(mosel_\w+)"', source)))
 
 
+def test_every_option_of_the_scheduler_is_explained() -> None:
+    """The page on policies lists each option with the default that the server uses."""
+    shown = {row[0].strip("`"): row[1].strip("`") for row in _section("policies.md", "Tuning")}
+    served = dataclasses.asdict(scheduler_options(ServeConfig()))
+    assert shown == {name: json.dumps(value) for name, value in served.items()}
+
+
 def test_policies_page_has_every_policy() -> None:
     """The table of policies names each policy that there is, and no other."""
     rows = _section("policies.md", "Policies", level=1)
     assert {row[0].strip("`") for row in rows} == set(POLICIES)
+    assert f"`{DEFAULT}` is the default" in _page("policies.md")
 
 
 def test_paths_of_the_paper_s_map_exist() -> None:

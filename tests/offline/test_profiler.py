@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mosel import Modality, Samples, Tensor
 from mosel.core.errors import ExecutionError, MoselError, UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.models.base import classification_score
+from mosel.offline import session
 from mosel.offline.accuracy import Accuracy
 from mosel.offline.journal import journal_path
 from mosel.offline.profiler import make_profile, refresh
@@ -323,6 +325,30 @@ def test_accuracies_are_taken_over_only_while_they_hold(
     assert (made.modes[0].accuracy == 0.6) is kept
     assert (scored.calls == 1000) is kept
     assert any("accuracies are kept" in text for text in told) is kept
+
+
+class _Shown:
+    """A meter that remembers."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, float, float]] = []
+
+    def show(self, doing: str, done_s: float, total_s: float) -> None:
+        self.shown.append((doing, done_s, total_s))
+
+
+def test_progress_foresees_the_work_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halfway the total that is told is near what the run comes to, and it ends at the total."""
+    monkeypatch.setattr(session, "SHOW_EVERY_NS", 0)
+    meter = _Shown()
+    with scripted(lambda _, size: 0.01 + size / 1000) as ran:
+        make_profile(model(), Settings(batch=16), meter=meter)
+    device_s = sum(ns for _, _, ns in ran) / 1e9
+    assert [doing for doing, _ in groupby(doing for doing, _, _ in meter.shown)] == ["timing", "accuracy"]
+    assert all(done_s <= total_s for _, done_s, total_s in meter.shown)
+    halfway = next(total_s for _, done_s, total_s in meter.shown if done_s > device_s / 2)
+    assert halfway == pytest.approx(device_s, rel=0.1)
+    assert meter.shown[-1][1:] == pytest.approx((device_s, device_s))
 
 
 def test_a_noisy_machine_is_told() -> None:

@@ -34,11 +34,12 @@ def test_interpolation_follows_the_lines_through_the_known_values() -> None:
     assert [interpolate(known, size) for size in (1, 2, 3, 4, 7)] == [10, 15, 20, 30, 60]
 
 
-def search_through(latency: Callable[[int], float], largest: int) -> Search:
+def search_through(latency: Callable[[int], float], largest: int, noise: float = 0.0) -> Search:
     """A search of a column with these latencies, to its end."""
     search = Search(coarse_grid(largest))
     while checks := search.checks():
-        search.settle({size: latency(size) for size in search.measured | set(checks)})
+        sizes = search.measured | set(checks)
+        search.settle({size: latency(size) for size in sizes}, dict.fromkeys(sizes, noise))
     return search
 
 
@@ -54,6 +55,18 @@ def test_a_step_is_closed_in_on(step: int) -> None:
     """Both sides of a jump are measured, whichever size it falls on."""
     search = search_through(lambda size: 1.0 if size < step else 2.0, 32)
     assert {step - 1, step} <= search.measured
+
+
+def test_noise_is_not_closed_in_on() -> None:
+    """What lies off the line by no more than twice its standard error splits nothing."""
+
+    def bumpy(size: int) -> float:
+        return 10.0 + size + (1.0 if size % 2 else -1.0)
+
+    assert len(search_through(bumpy, 32, noise=0.0).measured) > len(
+        search_through(bumpy, 32, noise=0.2).measured
+    )
+    assert len(search_through(bumpy, 32, noise=0.2).confirmed) == 4
 
 
 @pytest.mark.parametrize("largest", [1, 2, 3])

@@ -131,9 +131,11 @@ def _meter(console: Console) -> Iterator[Meter]:
 
 
 def _table(made: Profile) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), title=f"{made.model} on {made.device.name}")
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=f"{made.model} on {made.device.name}"
+    )
     table.add_column("mode", no_wrap=True)
-    for heading in ("accuracy", "95% ≥", "1: ms", "batch", "ms", "p99", "MiB", "timed"):
+    for heading in ("accuracy", "95% ≥", "ms at 1", "batch", "ms", "p99", "MiB", "timed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, mode in zip(made.mode_names, made.modes, strict=True):
         latency_s, p99_s = made.columns(mode.latency_s)[0], made.columns(mode.latency_p99_s)[0]

@@ -3,8 +3,9 @@
 Rules:
 1. The ends and a coarse grid of doubling sizes are measured.
 2. Between two neighbours one size that was held out is measured too, an odd one about the middle, for where
-   kernels like even sizes an odd one tells most. If it is near the line through them, the interval is closed
-   and its other sizes are interpolated; otherwise both halves are open.
+   kernels like even sizes an odd one tells most. If it is near the line through them, or no further from it
+   than noise explains, the interval is closed and its other sizes are interpolated; otherwise both halves are
+   open.
 3. It ends when no interval is open.
 
 Pure: no clock, no model.
@@ -12,6 +13,7 @@ Pure: no clock, no model.
 
 import bisect
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 TOLERANCE = 0.03
@@ -61,14 +63,21 @@ class Search:
         """Return the held-out size of every interval in doubt, with the interval."""
         return {size: (low, high) for low, high in self._open if (size := held_out(low, high))}
 
-    def settle(self, medians: Mapping[int, float]) -> None:
-        """Close or split every interval in doubt by what its held-out size was measured at."""
+    def settle(self, values: Mapping[int, float], errors: Mapping[int, float]) -> None:
+        """Close or split every interval in doubt by what its held-out size was measured at.
+
+        Args:
+            values: what each size was measured at.
+            errors: the standard error of each, relative to it. An interval is split only where its held-out
+                size is further off than twice what these explain, too: more sizes are no remedy for noise.
+        """
         checks = self.checks()
         self._open = set()
         for size, (low, high) in checks.items():
-            line = interpolate({low: medians[low], high: medians[high]}, size)
+            line = interpolate({low: values[low], high: values[high]}, size)
             self.measured.add(size)
-            if abs(line - medians[size]) > self._tolerance * medians[size]:
+            noise = math.hypot(errors[size], max(errors[low], errors[high]))
+            if abs(line - values[size]) > max(self._tolerance, 2 * noise) * values[size]:
                 self._open |= {half for half in ((low, size), (size, high)) if held_out(*half)}
             else:
                 self.confirmed.add(size)

@@ -27,7 +27,8 @@ class Effort:
         least: of any cell, unless `repeats` is less.
         slow_ns: a cell stops at this much device time once it has `least`.
         quick_ns: a cell goes on up to this much device time, or five times `repeats`.
-        steady: the relative standard error of the median above which a cell gets half as many again.
+        steady: the relative standard error of the median above which a cell that has not taken `steady_ns`
+            gets half as many again.
     """
 
     repeats: int
@@ -35,6 +36,7 @@ class Effort:
     slow_ns: int = 2 * NS_PER_S
     quick_ns: int = 100 * NS_PER_MS
     steady: float = 0.01
+    steady_ns: int = NS_PER_S
 
     def first(self) -> int:
         """Return how many timings a first look takes."""
@@ -50,7 +52,8 @@ class Effort:
     def extra(self, took_ns: Sequence[int]) -> int:
         """Return the same for a cell that has all of these, more where they scatter."""
         full = self.full(took_ns)
-        return round(1.5 * full) if spread(took_ns) > self.steady else full
+        more = spread(took_ns) > self.steady and sum(took_ns) < self.steady_ns
+        return round(1.5 * full) if more else full
 
 
 class Survey:
@@ -123,7 +126,11 @@ class Survey:
         for column, search in self._searches.items():
             if max(search.measured) <= self._bench.limit(column):
                 sizes = search.measured | set(search.checks())
-                search.settle({size: self._bench.quiet_ns(Cell(column, size)) for size in sizes})
+                cells = {size: Cell(column, size) for size in sizes}
+                search.settle(
+                    {size: self._bench.quiet_ns(cell) for size, cell in cells.items()},
+                    {size: spread(self._bench.took_ns[cell]) for size, cell in cells.items()},
+                )
 
     def _finish(self) -> None:
         goals: tuple[Callable[[Sequence[int]], int], ...] = (self._effort.full, self._effort.extra)
@@ -159,7 +166,8 @@ class Survey:
         )
         for size, (low, high) in search.checks().items():
             if low in medians and high in medians:
-                left_ns += (1 + self._effort.first()) * interpolate(medians, size)
+                have = len(took_ns.get(Cell(column, size), ()))
+                left_ns += max(0, self._effort.first() - have) * interpolate(medians, size)
         return left_ns
 
 

@@ -7,15 +7,8 @@ from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import FileError
 from mosel.core.states import State
 from mosel.core.types import Job
-from mosel.evaluation.results import (
-    BatchResult,
-    JobResult,
-    Run,
-    modes_run,
-    read_run,
-    summarise,
-    write_run,
-)
+from mosel.evaluation.recorded import read_run
+from mosel.evaluation.results import BatchResult, JobResult, Run, modes_run, summarise, write_run
 
 from .stand_ins import CHEAP, FULL, job
 

@@ -17,7 +17,7 @@ from mosel.cli import run
 from mosel.core.states import State
 from mosel.core.tables import Device, Mode, Profile, write_profile
 from mosel.evaluation.check import check_run
-from mosel.evaluation.results import read_run
+from mosel.evaluation.recorded import read_run
 from mosel.runtime.device import describe
 
 pytestmark = pytest.mark.process
@@ -158,6 +158,19 @@ def test_a_server_that_dies_leaves_every_job_with_one_outcome(
         )
         == []
     )
+
+
+def test_jobs_that_are_given_up_count_as_dropped(server: Server, folder: Path) -> None:
+    """What has no answer so long after the last arrival is `dropped`, with `given up` as its reason."""
+    (folder / "w.csv").write_text(
+        "job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,1,0.9,60\nb,1,1000,0.9,60\n"
+    )
+    words = ["replay", server.url, "sleepy:model", "w.csv", "-o", "run", "--quiet"]
+    assert run([*words, "--give-up", "1"]) == 0
+    found = read_run(folder / "run")
+    assert [row.outcome for row in found.jobs] == [State.SERVED, State.DROPPED]
+    assert found.summary.extra["reasons"] == {"given up": 1000, "on_time": 1}
+    assert found.jobs[1].decided_ns >= 2 * 10**9
 
 
 def test_a_model_that_is_not_served_is_told_at_once(

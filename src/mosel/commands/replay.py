@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -30,6 +30,7 @@ def replay(
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     seed: int = 0,
     answer_limit: float = 600.0,
+    give_up: float | None = None,
     quiet: bool = False,
 ) -> None:
     """Send a workload to a running server, each job at its own time, and record what became of every job.
@@ -43,15 +44,20 @@ def replay(
         output: the run directory.
         seed: of the order in which samples are sent.
         answer_limit: seconds without an answer after which a job counts as failed.
+        give_up: seconds after the last arrival at which jobs without an answer are given up, and count as
+            dropped; by default every answer is waited for.
         quiet: print no progress and no table.
     """
     if not 0 < answer_limit < float("inf"):
         raise UsageError(f"--answer-limit {answer_limit}; expected seconds > 0")
+    if give_up is not None and not 0 <= give_up < float("inf"):
+        raise UsageError(f"--give-up {give_up}; expected seconds ≥ 0")
     if seed < 0:
         raise UsageError(f"--seed {seed}; expected a whole number from 0")
     found = find(model)
     jobs = read_workload(workload, {found.name: found.modality_names})
-    done = _with_progress(url, found, jobs, seed, answer_limit, quiet)
+    limits = {"answer_limit_s": answer_limit, "give_up_s": give_up}
+    done = _with_progress(url, found, jobs, seed, limits, quiet)
     summary = write_run(done.run, output)
     if not quiet:
         Console(stderr=True).print(summary_table([Named(output.name, summary, done.run.jobs)]))
@@ -61,7 +67,7 @@ def replay(
 
 
 def _with_progress(
-    url: str, model: Model, jobs: Workload, seed: int, answer_limit_s: float, quiet: bool
+    url: str, model: Model, jobs: Workload, seed: int, limits: dict[str, Any], quiet: bool
 ) -> Replayed:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
@@ -73,7 +79,7 @@ def _with_progress(
                 model,
                 jobs,
                 seed=seed,
-                answer_limit_s=answer_limit_s,
+                **limits,
                 on_answer=lambda requests: progress.advance(task, requests),
             )
         )

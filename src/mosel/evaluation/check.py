@@ -13,7 +13,8 @@ from mosel.core.clock import NS_PER_S, to_ns
 from mosel.core.states import State
 from mosel.core.tables import Profile, read_profile
 from mosel.core.types import ACCURACY_TOLERANCE
-from mosel.evaluation.results import BatchResult, JobResult, Recorded, read_run
+from mosel.evaluation.recorded import Recorded, read_run
+from mosel.evaluation.results import BatchResult, JobResult
 from mosel.evaluation.workload import Workload, read_workload
 
 FINISHED = (State.SERVED, State.LATE)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from mosel.evaluation import curves
 from mosel.evaluation.curves import Floats
-from mosel.evaluation.results import Recorded
+from mosel.evaluation.recorded import Recorded
 
 SERIES, SHADES = 6, 7
 INK, FAINT, GROUND = "#010101", "#020202", "#030303"

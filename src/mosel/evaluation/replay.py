@@ -6,7 +6,7 @@ which reached it quickest arrived when it was sent, and finish = deadline − sl
 """
 
 import asyncio
-import json
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +17,11 @@ import aiohttp
 import numpy as np
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
-from mosel.core.states import OUTCOMES, State
 from mosel.core.types import Job
-from mosel.evaluation.client import BadAnswerError, Client, Reply
+from mosel.evaluation.client import BadAnswerError, Client
 from mosel.evaluation.payloads import Payload, Payloads
-from mosel.evaluation.results import BatchResult, JobResult, Run, modes_run
+from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
+from mosel.evaluation.results import JobResult, Run
 from mosel.evaluation.workload import Workload
 from mosel.models.base import Model
 
@@ -30,19 +30,6 @@ LEAD_S = 0.2
 
 PREBUILT_BYTES = 1 << 30
 """Bodies up to this total are made before the start; those beyond it just before each is sent."""
-
-REFUSED = frozenset({400, 413, 503})
-
-
-@dataclass(slots=True)
-class Sent:
-    """One job on the wire; times are relative to the workload's start, None where it did not come to that."""
-
-    payload: Payload
-    sent_ns: int
-    received_ns: int | None = None
-    reply: Reply | None = None
-    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +47,7 @@ async def replay(
     *,
     seed: int = 0,
     answer_limit_s: float = 600.0,
+    give_up_s: float | None = None,
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
     """Send every job of `workload` to the server at `url` and record what became of it.
@@ -70,6 +58,8 @@ async def replay(
         workload: its jobs are of this model.
         seed: of the order in which samples are drawn.
         answer_limit_s: after so long without an answer a job counts as failed.
+        give_up_s: so long after the last arrival every job without an answer is given up and counts as
+            dropped; None waits for all.
         on_answer: called with a job's number of requests when it has its outcome.
 
     Raises:
@@ -83,23 +73,29 @@ async def replay(
         client = Client(session, url, model.name)
         described = await client.describe()
         payloads = Payloads(model, seed)
-        sent = await _send_all(client, payloads, workload.jobs, on_answer)
+        sent = await _send_all(client, payloads, workload.jobs, give_up_s, on_answer)
     return _recorded(workload, sent, model, payloads, described.get("parameters") or {})
 
 
 async def _send_all(
-    client: Client, payloads: Payloads, jobs: Sequence[Job], on_answer: Callable[[int], None]
+    client: Client,
+    payloads: Payloads,
+    jobs: Sequence[Job],
+    give_up_s: float | None,
+    on_answer: Callable[[int], None],
 ) -> list[Sent]:
     ready = _prebuilt(payloads, jobs)
     sent: list[Sent] = []
     start_ns = monotonic_ns() + to_ns(LEAD_S)
+    until_s = asyncio.get_running_loop().time() + LEAD_S + to_s(jobs[-1].arrival_ns)
+    until_s += math.inf if give_up_s is None else give_up_s
     async with asyncio.TaskGroup() as group:
         for job in jobs:
             payload = ready.popleft() if ready else payloads.make(job)
             await asyncio.sleep(max(0.0, to_s(start_ns + job.arrival_ns - monotonic_ns())))
             one = Sent(payload, monotonic_ns() - start_ns)
             sent.append(one)
-            group.create_task(_send(client, one, start_ns, partial(on_answer, job.requests)))
+            group.create_task(_send(client, one, start_ns, until_s, partial(on_answer, job.requests)))
     return sent
 
 
@@ -114,11 +110,15 @@ def _prebuilt(payloads: Payloads, jobs: Sequence[Job]) -> deque[Payload]:
     return ready
 
 
-async def _send(client: Client, one: Sent, start_ns: int, on_answer: Callable[[], None]) -> None:
+async def _send(
+    client: Client, one: Sent, start_ns: int, until_s: float, on_answer: Callable[[], None]
+) -> None:
     try:
-        one.reply = await client.infer(one.payload)
+        async with asyncio.timeout_at(None if until_s == math.inf else until_s):
+            one.reply = await client.infer(one.payload)
     except TimeoutError:
-        one.trouble = "no answer in time"
+        one.gave_up = asyncio.get_running_loop().time() >= until_s
+        one.trouble = "" if one.gave_up else "no answer in time"
     except (aiohttp.ClientError, OSError) as error:
         one.trouble = f"the server is gone: {str(error) or type(error).__name__}"
     except BadAnswerError as error:
@@ -131,8 +131,7 @@ async def _send(client: Client, one: Sent, start_ns: int, on_answer: Callable[[]
 def _recorded(
     workload: Workload, sent: Sequence[Sent], model: Model, payloads: Payloads, served: Mapping[str, Any]
 ) -> Replayed:
-    offset_ns = _clock_offset_ns(sent)
-    rows, batches = _rows(workload.jobs, sent, offset_ns)
+    rows, batches = read_receipts(workload.jobs, sent)
     run = Run(
         policy=str(served.get("policy", "unknown")),
         workers=int(served.get("workers", 1)),
@@ -141,77 +140,11 @@ def _recorded(
         batches=batches,
         columns=workload.columns,
         extra={
-            "reasons": _reasons(workload.jobs, sent),
+            "reasons": count_reasons(workload.jobs, sent),
             "client": _client_view(workload.jobs, sent, rows, model, payloads),
         },
     )
     return Replayed(run, Counter(one.trouble for one in sent if one.trouble))
-
-
-def _clock_offset_ns(sent: Sequence[Sent]) -> int:
-    """Return what to take from the server's clock to be on the workload's."""
-    arrivals = ((one, _receipt(one).get("arrival_s")) for one in sent)
-    return min((to_ns(at_s) - one.sent_ns for one, at_s in arrivals if at_s is not None), default=0)
-
-
-def _receipt(one: Sent) -> Mapping[str, Any]:
-    return one.reply.receipt if one.reply else {}
-
-
-def _rows(
-    jobs: Sequence[Job], sent: Sequence[Sent], offset_ns: int
-) -> tuple[list[JobResult], list[BatchResult]]:
-    held: dict[int, tuple[dict[str, Any], list[tuple[str, int]]]] = {}
-    for job, one in zip(jobs, sent, strict=True):
-        for batch in json.loads(_receipt(one).get("batches", "[]")):
-            held.setdefault(batch["id"], (batch, []))[1].append((job.id, batch["requests"]))
-    batches = [_batch_result(batch, parts, offset_ns) for _, (batch, parts) in sorted(held.items())]
-    modes = modes_run(batches)
-    rows = [
-        _job_result(job, one, offset_ns, modes.get(job.id, {})) for job, one in zip(jobs, sent, strict=True)
-    ]
-    return rows, batches
-
-
-def _batch_result(batch: Mapping[str, Any], parts: Sequence[tuple[str, int]], offset_ns: int) -> BatchResult:
-    start_ns, finish_ns = (to_ns(batch[key]) - offset_ns for key in ("start", "finish"))
-    return BatchResult(
-        batch["id"], batch["worker"], start_ns, finish_ns, batch["mode"], batch["size"], tuple(parts)
-    )
-
-
-def _job_result(job: Job, one: Sent, offset_ns: int, modes: Mapping[str, int]) -> JobResult:
-    receipt = _receipt(one)
-    outcome = _outcome(one)
-    arrival_ns = to_ns(receipt["arrival_s"]) - offset_ns if "arrival_s" in receipt else one.sent_ns
-    deadline_ns = arrival_ns + job.deadline_ns - job.arrival_ns
-    as_arrived = replace(job, arrival_ns=arrival_ns, deadline_ns=deadline_ns)
-    decided_ns = one.received_ns if one.received_ns is not None else one.sent_ns
-    if "decided_ms" in receipt:
-        decided_ns = arrival_ns + round(receipt["decided_ms"] * NS_PER_MS)
-    if outcome not in (State.SERVED, State.LATE):
-        return JobResult(as_arrived, outcome, decided_ns, modes=tuple(modes.items()))
-    finish_ns = deadline_ns - round(receipt["slack_ms"] * NS_PER_MS)
-    return JobResult(
-        as_arrived, outcome, decided_ns, finish_ns, receipt["expected_accuracy"], tuple(modes.items())
-    )
-
-
-def _outcome(one: Sent) -> State:
-    """The receipt's outcome; without a receipt, refused or failed as the status says."""
-    told = _receipt(one).get("outcome")
-    if told in OUTCOMES:
-        return State(told)
-    return State.REJECTED if one.reply and one.reply.status in REFUSED else State.FAILED
-
-
-def _reasons(jobs: Sequence[Job], sent: Sequence[Sent]) -> dict[str, int]:
-    """Count requests by the reason that their receipts give; those without a receipt by HTTP status."""
-    counts: Counter[str] = Counter()
-    for job, one in zip(jobs, sent, strict=True):
-        without = f"status {one.reply.status}" if one.reply else "no answer"
-        counts[str(_receipt(one).get("reason", without))] += job.requests
-    return dict(sorted(counts.items()))
 
 
 def _client_view(

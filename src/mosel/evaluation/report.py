@@ -10,7 +10,8 @@ from mosel.core.errors import UsageError
 from mosel.core.files import write_atomic
 from mosel.evaluation import plots
 from mosel.evaluation.plots import Drawn
-from mosel.evaluation.results import Recorded, Summary, read_run
+from mosel.evaluation.recorded import Recorded, read_run
+from mosel.evaluation.results import Summary
 from mosel.evaluation.summary import Named, summary_rows
 
 MOST_RUNS = plots.SERIES

@@ -1,0 +1,296 @@
+"""`make demo`: profile and plan the bundled model, then serve it under three policies at the same bursty load.
+
+Everything is done as a user would, with the `mosel` command; the folder `demo/` keeps every file. The load is
+the one at which `none+batching`, what a modality-agnostic server does at its best, answers about half of the
+requests on time: it is looked for by simulation, which takes seconds.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from mosel.evaluation.recorded import read_run
+from mosel.evaluation.summary import Named, summary_table
+
+POLICIES = ("none", "none+batching", "optimized")
+BASELINE, OURS = "none+batching", "optimized"
+DURATION_S = 40
+LATENCY_SLO = "1.0"
+GIVE_UP_S = 5
+LOADS = (1.0, 8.0)
+HALF, NEAR_ENOUGH, MOST_TRIALS = 0.5, 0.03, 5
+
+READY_LIMIT_S, STOP_LIMIT_S = 120, 45
+START_S, STOP_S, TRIAL_S, REPORT_S = 6, 2, 4, 5
+"""How long steps usually take: only the bar is drawn from these."""
+
+MOSEL = str(Path(sys.executable).with_name("mosel"))
+
+
+class StepError(Exception):
+    """A step failed; the text is its last line."""
+
+
+class Children:
+    """The processes that were started, each in a group of its own, so that none is left behind."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, words: Sequence[str], log: Path | None = None) -> "subprocess.Popen[bytes]":
+        """Start a `mosel` command; its stderr goes to `log`, or to this terminal."""
+        handle = log.open("wb") if log else None
+        try:
+            child = subprocess.Popen(
+                [MOSEL, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=handle,
+                process_group=0,
+            )
+        finally:
+            if handle:
+                handle.close()
+        self._running.append(child)
+        return child
+
+    def stop(self, child: "subprocess.Popen[bytes]", limit_s: float = STOP_LIMIT_S) -> None:
+        """Ask a process to end, and end its whole group if it does not."""
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        self._running.remove(child)
+
+    def stop_all(self) -> None:
+        """End every process that is left, at once."""
+        for child in list(self._running):
+            self.stop(child, limit_s=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The demo's settings and the processes that it has under way."""
+
+    model: str
+    folder: Path
+    seed: int
+    children: Children
+    progress: Progress
+    overall: TaskID
+
+    def run(self, words: Sequence[str], expected_s: float) -> None:
+        """Run one command to its end while the bar moves on by `expected_s`.
+
+        Raises:
+            StepError: the command failed.
+        """
+        log = self.folder / f"{words[0]}.log"
+        child = self.children.start(words, log)
+        with self.moving(expected_s) as move:
+            while child.poll() is None:
+                time.sleep(0.1)
+                move()
+        self.children.stop(child)
+        if child.returncode:
+            raise StepError(_last_line(log) or f"mosel {words[0]} ended with status {child.returncode}")
+
+    @contextmanager
+    def moving(self, expected_s: float) -> Iterator["Move"]:
+        """Move the bar with time, never past what the step is expected to take, and to just that at its end."""
+        move = Move(self.progress, self.overall, expected_s)
+        yield move
+        move.finish()
+
+    def say(self, text: str) -> None:
+        """Name the step under way."""
+        self.progress.update(self.overall, description=text)
+
+
+class Move:
+    """Moves the bar through one step."""
+
+    def __init__(self, progress: Progress, task: TaskID, expected_s: float) -> None:
+        self._progress, self._task, self._expected_s = progress, task, expected_s
+        self._from = progress.tasks[0].completed
+        self._started_s = time.monotonic()
+
+    def __call__(self) -> None:
+        """Show how far the step has come."""
+        passed_s = min(time.monotonic() - self._started_s, 0.97 * self._expected_s)
+        self._progress.update(self._task, completed=self._from + passed_s)
+
+    def finish(self) -> None:
+        """Show that the step is done."""
+        self._progress.update(self._task, completed=self._from + self._expected_s)
+
+
+def main() -> int:
+    """Run the demo and return the exit status."""
+    given = _arguments()
+    given.output.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    children, console = Children(), Console()
+    try:
+        _profile(children, given.model, given.output)
+        _serve_and_replay(children, console, given)
+    except KeyboardInterrupt:
+        _ignore_interrupts()
+        children.stop_all()
+        print("demo: interrupted; every process it started is stopped", file=sys.stderr)
+        return 130
+    except StepError as error:
+        children.stop_all()
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        _ignore_interrupts()
+        children.stop_all()
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Serve the bundled model under three policies at a bursty load."
+    )
+    parser.add_argument("--model", default="av-digits", help="a zoo name, or package.module:object")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder for every file")
+    parser.add_argument("--duration", type=int, default=DURATION_S, help="seconds of load")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def _ignore_interrupts() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _profile(children: Children, model: str, folder: Path) -> None:
+    """Profile the model, with the command's own progress bar; a profile that is there is only checked."""
+    path = folder / "profile.json"
+    words = ["profile", model, "-o", str(path)]
+    print(
+        f"1/3  profiling {model}{': checking the profile that is there' if path.exists() else ''}", flush=True
+    )
+    attempts = [[*words, "--update"], words] if path.exists() else [words]
+    for attempt in attempts:
+        child = children.start(attempt)
+        child.wait()
+        children.stop(child)
+        if not child.returncode:
+            return
+    raise StepError(f"mosel profile {model} failed; see above")
+
+
+def _serve_and_replay(children: Children, console: Console, given: argparse.Namespace) -> None:
+    runs = [given.output / policy for policy in POLICIES]
+    each_s = START_S + given.duration + GIVE_UP_S + STOP_S
+    total_s = TRIAL_S * MOST_TRIALS + each_s * len(POLICIES) + REPORT_S
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        overall = progress.add_task("planning", total=total_s)
+        demo = Demo(given.model, given.output, given.seed, children, progress, overall)
+        _plan(demo)
+        load, on_time = _choose_load(demo, given.duration)
+        console.print(
+            f"2/3  load: {load:.2f} times the full mode's capacity, "
+            f"where {BASELINE} serves {on_time:.0%} on time in simulation"
+        )
+        for policy, run in zip(POLICIES, runs, strict=True):
+            _live(demo, policy, run, given.duration)
+        demo.say("report")
+        report = str(given.output / "report.html")
+        title = f"mosel: {given.model} under a bursty load"
+        demo.run(["report", *map(str, runs), "-o", report, "--title", title], REPORT_S)
+    _tell(console, runs, given.output)
+
+
+def _plan(demo: Demo) -> None:
+    profile, plan = (str(demo.folder / name) for name in ("profile.json", "plan.json"))
+    demo.run(["plan", profile, "-o", plan], TRIAL_S)
+
+
+def _choose_load(demo: Demo, duration_s: int) -> tuple[float, float]:
+    """Halve the range of loads until the baseline, simulated, serves about half of the requests on time.
+
+    Returns:
+        The load and the share on time; `workload.csv` is left as it is at that load.
+    """
+    profile, jobs, trial = (str(demo.folder / name) for name in ("profile.json", "workload.csv", "trial"))
+    low, high = LOADS
+    load = on_time = 0.0
+    for _ in range(MOST_TRIALS):
+        load = round((low * high) ** 0.5, 2)
+        demo.say(f"choosing the load: {load:.2f} × capacity")
+        shape = ["bursty", "--duration", str(duration_s), "--latency-slo", LATENCY_SLO]
+        words = [*shape, "--profile", profile, "--load", str(load), "--seed", str(demo.seed)]
+        demo.run(["workload", *words, "-o", jobs], TRIAL_S / 4)
+        demo.run(["simulate", profile, jobs, "--policy", BASELINE, "-o", trial, "--quiet"], TRIAL_S / 2)
+        on_time = read_run(Path(trial)).summary.on_time
+        if abs(on_time - HALF) < NEAR_ENOUGH:
+            break
+        low, high = (load, high) if on_time > HALF else (low, load)
+    return load, on_time
+
+
+def _live(demo: Demo, policy: str, run: Path, duration_s: int) -> None:
+    """Serve under `policy`, replay the workload, and stop the server."""
+    demo.say(f"3/3  {policy}: starting the server")
+    log = demo.folder / f"serve-{policy}.log"
+    words = ["serve", demo.model, "--profile", str(demo.folder / "profile.json")]
+    server = demo.children.start([*words, "--policy", policy, "--http", "127.0.0.1:0"], log)
+    with demo.moving(START_S) as move:
+        url = _address(server, log, move)
+    demo.say(f"3/3  {policy}: replaying {duration_s} s of load")
+    replay = ["replay", url, demo.model, str(demo.folder / "workload.csv"), "-o", str(run), "--quiet"]
+    demo.run([*replay, "--give-up", str(GIVE_UP_S)], duration_s + GIVE_UP_S)
+    demo.say(f"3/3  {policy}: stopping the server")
+    with demo.moving(STOP_S):
+        demo.children.stop(server)
+
+
+def _address(server: "subprocess.Popen[bytes]", log: Path, move: Move) -> str:
+    """Wait until the server says where it serves."""
+    until_s = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < until_s and server.poll() is None:
+        if found := re.search(r"^serving .* (http://\S+)", log.read_text(errors="replace"), re.MULTILINE):
+            return found[1]
+        time.sleep(0.1)
+        move()
+    raise StepError(_last_line(log) or f"the server was not ready within {READY_LIMIT_S} s")
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _tell(console: Console, runs: Sequence[Path], folder: Path) -> None:
+    found = [read_run(run) for run in runs]
+    console.print(summary_table([Named(run.folder.name, run.summary, run.jobs) for run in found]))
+    on_time = {run.summary.policy: run.summary.on_time for run in found}
+    if on_time[BASELINE]:
+        times = on_time[OURS] / on_time[BASELINE]
+        console.print(f"\n{OURS} served {times:.2f} times as many requests on time as {BASELINE}.")
+    console.print(
+        f"What had no answer {GIVE_UP_S} s after the last arrival was given up and counts as dropped."
+    )
+    console.print(f"Plots: {folder / 'report.html'}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

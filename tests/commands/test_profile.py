@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,13 @@ def test_what_cannot_be_done_is_one_line_and_a_status(
     assert told.out == ""
     assert message in told.err
     assert len(told.err.splitlines()) == 1
+
+
+def test_a_numpy_model_is_profiled_without_torch(tmp_path: Path) -> None:
+    """Where no torch model runs, torch need not be installed."""
+    words = ["profile", MODEL, "-o", str(tmp_path / "p.json"), "--repeats", "1", "--quiet"]
+    code = (
+        f"import sys; from mosel import cli; status = cli.run({words!r}); print('torch' in sys.modules, status)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "False 0"

@@ -1,5 +1,6 @@
 """The live engine and the simulator give the same decisions for the same events."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from mosel.evaluation.workload import Workload
 from mosel.online.engine import Entry
 from mosel.online.events import Action, Complete, Dispatch, Event
 from mosel.online.policies import POLICIES
-from tests.conformance.worlds import Outage, Scenario, by_engine, by_heap, jobs, profile
+from tests.conformance.worlds import Lived, Outage, Scenario, by_engine, by_heap, jobs, profile
 
 S = 1_000_000_000
 
@@ -55,6 +56,26 @@ ROUGH = (
 )
 
 
+BY_NAME = {scenario.name: scenario for scenario in (*SMOOTH, *ROUGH)}
+
+
+@functools.cache
+def lived(name: str) -> Lived:
+    """Run a scenario in the live engine; once for all tests, for nothing changes the result."""
+    return by_engine(BY_NAME[name])
+
+
+@functools.cache
+def heaped(name: str) -> list[Entry]:
+    """Run a scenario over a bare heap; once for all tests."""
+    return by_heap(BY_NAME[name])
+
+
+def test_a_scenario_runs_the_same_every_time() -> None:
+    """The live engine in virtual time leaves nothing to chance: two runs have the same journal."""
+    assert by_engine(BY_NAME["all at once"]).journal == lived("all at once").journal
+
+
 @pytest.mark.parametrize("scenario", SMOOTH, ids=lambda s: s.name)
 def test_the_engine_decides_as_the_simulator_does(scenario: Scenario) -> None:
     """Batches (id, worker, mode, parts), their starts and finishes, and all receipts are the same."""
@@ -68,30 +89,30 @@ def test_the_engine_decides_as_the_simulator_does(scenario: Scenario) -> None:
             outages=tuple(simulation.Outage(o.worker, o.from_ns, o.to_ns) for o in scenario.outages),
         ),
     )
-    lived = by_engine(scenario)
-    assert _batches(lived.journal) == _batches(recorded)
-    assert _receipts(lived.journal) == _receipts(recorded)
+    journal = lived(scenario.name).journal
+    assert _batches(journal) == _batches(recorded)
+    assert _receipts(journal) == _receipts(recorded)
 
 
 @pytest.mark.parametrize("scenario", [*SMOOTH, *ROUGH], ids=lambda s: s.name)
 def test_the_engine_tells_the_scheduler_what_a_bare_heap_tells_it(scenario: Scenario) -> None:
     """Call by call the events, their times and the actions are the same as without an event loop."""
-    lived, bare = by_engine(scenario).journal, by_heap(scenario)
-    for mine, theirs in zip(lived, bare, strict=False):
+    live, bare = lived(scenario.name).journal, heaped(scenario.name)
+    for mine, theirs in zip(live, bare, strict=False):
         assert mine == theirs
-    assert not _batches(lived[len(bare) :])
-    assert not _batches(bare[len(lived) :])
+    assert not _batches(live[len(bare) :])
+    assert not _batches(bare[len(live) :])
 
 
 @pytest.mark.parametrize("scenario", [*SMOOTH, *ROUGH], ids=lambda s: s.name)
 def test_every_job_has_one_outcome_and_its_client_gets_it(scenario: Scenario) -> None:
     """Each job is completed exactly once, and what the client gets is that receipt."""
-    lived = by_engine(scenario)
-    receipts = _receipts(lived.journal)
+    found = lived(scenario.name)
+    receipts = _receipts(found.journal)
     assert sorted(r.job.id for r in receipts) == sorted(job.id for job in scenario.jobs)
     cancelled = {job for _, job in scenario.cancels}
     for receipt in receipts:
-        answer = lived.answers[receipt.job.id]
+        answer = found.answers[receipt.job.id]
         assert receipt.outcome in OUTCOMES
         assert answer.receipt == receipt if answer else receipt.job.id in cancelled
 
@@ -100,15 +121,15 @@ def test_every_job_has_one_outcome_and_its_client_gets_it(scenario: Scenario) ->
 def test_every_policy_decides_alike_in_both(policy: str) -> None:
     """No policy can tell the live engine from a bare heap."""
     scenario = replace(SMOOTH[2], policy=policy)
-    lived, bare = by_engine(scenario).journal, by_heap(scenario)
-    assert _batches(lived) == _batches(bare)
-    assert _receipts(lived) == _receipts(bare)
+    live, bare = by_engine(scenario).journal, by_heap(scenario)
+    assert _batches(live) == _batches(bare)
+    assert _receipts(live) == _receipts(bare)
 
 
 def test_scenarios_are_no_idle_talk() -> None:
     """The scenarios bring about what they are for: late drops, refusals, lost and failed work, mixed modes."""
-    seen = {r.reason for s in (*SMOOTH, *ROUGH) for r in _receipts(by_heap(s))}
-    modes = {mode for s in SMOOTH for _, batch in _batches(by_heap(s)) for mode in [batch.mode]}
+    seen = {r.reason for s in (*SMOOTH, *ROUGH) for r in _receipts(heaped(s.name))}
+    modes = {mode for s in SMOOTH for _, batch in _batches(heaped(s.name)) for mode in [batch.mode]}
     assert len(modes) == 3
     assert {"on_time", "no_time_left", "worker_lost", "model_failed", "cancelled"} <= {str(r) for r in seen}
     assert to_s(SMOOTH[0].jobs[-1].arrival_ns) > 1

@@ -152,3 +152,16 @@ def test_errors_become_one_bounded_line() -> None:
     assert one_line(ValueError("a\n b")) == "ValueError: a b"
     assert one_line(ExecutionError("the device is gone")) == "the device is gone"
     assert len(one_line(ValueError("x" * 10_000))) == DETAIL_LIMIT
+
+
+def test_a_device_that_is_lost_is_no_failure_of_the_batch(
+    execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where even the recovery from an error fails the error comes out, so that the worker ends."""
+
+    def lost(_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr("mosel.runtime.calls.NumpyBackend.recover", lost)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        run(execution, ("plain",), plain=[column(13)])

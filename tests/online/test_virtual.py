@@ -65,3 +65,16 @@ def test_time_does_not_pass_while_something_can_be_done() -> None:
         return loop().now_ns()
 
     assert virtual.run(main()) == 0
+
+
+def test_timers_of_one_nanosecond_go_off_in_the_order_in_which_they_were_set() -> None:
+    """However many there are: a heap alone would shuffle them."""
+    seen: list[int] = []
+
+    async def main() -> None:
+        for number in range(200):
+            loop().call_at((7, 5, 6)[number % 3], seen.append, number)
+        await asyncio.sleep(10)
+
+    virtual.run(main())
+    assert seen == sorted(range(200), key=lambda number: ((7, 5, 6)[number % 3], number))

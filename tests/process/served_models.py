@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mosel.core.tables import Device, Mode, Profile
 from mosel.models.base import Modality, Model, Tensor
 
-RAISE, DIE, HANG, QUIT, CORRUPT = 1013.0, 1666.0, 1099.0, 1077.0, -1.0
+RAISE, DIE, HANG, QUIT, LEAVE, CORRUPT = 1013.0, 1666.0, 1099.0, 1077.0, 1055.0, -1.0
 """What a request asks for by its number: the model raises, the process is killed, never answers, exits …"""
 
 PRECISION = "float32"
@@ -35,6 +35,8 @@ def obey(**tensors: NDArray[Any]) -> NDArray[Any]:
     if (number == QUIT).any():
         sys.stderr.write("the last words\n")
         os._exit(3)
+    if (number == LEAVE).any():
+        raise SystemExit("I had enough")
     if (number == HANG).any():
         time.sleep(600)
     if (number == RAISE).any():

@@ -23,7 +23,7 @@ from mosel.online.process_channel import Patience, ProcessChannel
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
 from tests.process import served_models
-from tests.process.served_models import CORRUPT, DIE, HANG, QUIT, RAISE
+from tests.process.served_models import CORRUPT, DIE, HANG, LEAVE, QUIT, RAISE
 
 pytestmark = pytest.mark.process
 
@@ -172,6 +172,7 @@ async def test_a_worker_killed_under_load_is_replaced_and_no_job_is_lost() -> No
         (RAISE, Reason.MODEL_FAILED, "unlucky number"),
         (DIE, Reason.WORKER_LOST, "signal 9 (Killed)"),
         (QUIT, Reason.WORKER_LOST, "status 3: the last words"),
+        (LEAVE, Reason.WORKER_LOST, "status 1: SystemExit: I had enough"),
     ],
 )
 async def test_a_request_that_ruins_its_batch_fails_and_the_server_goes_on(

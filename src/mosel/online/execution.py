@@ -109,7 +109,11 @@ class Execution:
         return Prepared(task, arrays)
 
     def run(self, prepared: Prepared) -> Result:
-        """Wait for the preparation and run the batch on the device; a model's error becomes the result's."""
+        """Wait for the preparation and run the batch on the device; a model's error becomes the result's.
+
+        Raises:
+            Exception: any other error: the device cannot be used any more, and its worker has to end.
+        """
         task = prepared.task
         try:
             undone = tuple(_undone(prepared))
@@ -117,7 +121,7 @@ class Execution:
             if not all(inputs.values()):
                 return Result(undone=undone, outputs={})
             ran = self._runners[task.model].run(task.modalities, task.precision, inputs)
-        except Exception as error:  # the edge to code that is not ours: the worker outlives it
+        except MoselError as error:
             log.warning("model %s failed on a batch", task.model, exc_info=True)
             return Result(failure=one_line(error))
         return Result(ran.took_ns, undone, ran.outputs)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from mosel.core.types import Batch
 from mosel.online.channel import Report, Work, WorkerState, finished
 from mosel.online.events import BatchFailed, WorkerReady
-from mosel.online.execution import Execution, Result, Task
+from mosel.online.execution import Execution, Result, Task, one_line
 from mosel.online.wire import Start
 
 
@@ -59,7 +59,11 @@ class ThreadChannel:
             self._execution.close()
 
     async def _answer(self, batch: Batch, ran: asyncio.Future[Result]) -> None:
-        result = await ran
+        try:
+            result = await ran
+        except Exception as error:  # the edge of the thread: no process ends here, to be replaced by another
+            self._report(BatchFailed(batch.id, one_line(error)))
+            return
         if result.failure is not None:
             self._report(BatchFailed(batch.id, result.failure))
         else:

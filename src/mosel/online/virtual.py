@@ -1,11 +1,13 @@
 """An asyncio event loop whose time is virtual: instead of sleeping it jumps to the next timer.
 
 With it the whole live engine runs through hours of load in a second, and does the same every time. Time stands
-on a grid of nanoseconds, so that what is due at the same nanosecond is due in the same turn of the loop.
+on a grid of nanoseconds: what is due at the same nanosecond is due in the same turn of the loop, in the order
+in which it was set.
 Whatever waits for the outside world (a thread, a process, a socket) has no place on it.
 """
 
 import asyncio
+import itertools
 import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -24,6 +26,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         super().__init__(selector)
         self._jumping = selector
+        self._turns = itertools.count()
         self._clock_resolution = 0.5e-9  # what is due goes off, what is due 1 ns later does not
 
     def time(self) -> float:
@@ -38,7 +41,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Set a timer, on the nanosecond that is nearest to `when`."""
-        return super().call_at(to_s(to_ns(when)), callback, *args, context=context)
+        moment = _Moment(to_s(to_ns(when)))
+        moment.turn = next(self._turns)
+        return super().call_at(moment, callback, *args, context=context)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -49,6 +54,17 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+class _Moment(float):
+    """A time that comes before another of the same value if its timer was set before."""
+
+    turn: int
+
+    def __lt__(self, other: float) -> bool:
+        if isinstance(other, _Moment) and float(self) == float(other):
+            return self.turn < other.turn
+        return float(self) < float(other)
 
 
 class _JumpingSelector(selectors.DefaultSelector):

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from mosel.core.errors import ExecutionError, UsageError
@@ -45,9 +45,8 @@ def main(arguments: Sequence[str]) -> None:
         raise ExecutionError("a worker is started by the engine, which speaks first; run `mosel serve` instead")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     pin(start.beside)
-    threading.excepthook = _end_the_process
     worker = Worker(connection, [Slab(int(handle)) for handle in arguments[1:]])
-    threading.Thread(target=worker.serve, args=(start, messages), name="device", daemon=True).start()
+    _start_thread("device", lambda: worker.serve(start, messages))
     _wait_for_hangup(connection)
     os._exit(0)  # the engine is gone: nobody waits for what is still on the device
 
@@ -120,7 +119,7 @@ def _ahead(items: Iterator[T], cores: Sequence[int]) -> Iterator[T]:
         for item in items:
             waiting.put(item)
 
-    threading.Thread(target=read, name="reader", daemon=True).start()
+    _start_thread("reader", read)
     while True:
         yield waiting.get()
 
@@ -138,9 +137,17 @@ def _received(connection: socket.socket) -> bytes:
         return b""  # the engine was killed with answers of ours unread
 
 
-def _end_the_process(failure: threading.ExceptHookArgs) -> None:
-    log.critical("thread %s failed", failure.thread, exc_info=failure.exc_value)
-    os._exit(1)  # the engine sees it at once and starts another
+def _start_thread(name: str, work: Callable[[], None]) -> None:
+    """Start a thread whose failure ends the process: the engine sees that at once and starts another."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException:  # `sys.exit` in a model included
+            log.critical("thread %s failed", name, exc_info=True)
+            os._exit(1)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def _wait_for_hangup(connection: socket.socket) -> None:

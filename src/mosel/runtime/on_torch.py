@@ -78,8 +78,13 @@ class CudaBackend:
         return Ran({name: tensor.numpy() for name, tensor in staged.items()}, took_ns)
 
     def recover(self) -> None:
-        """Give cached blocks back, so that one batch too large does not starve the next."""
+        """Give cached blocks back, so that one batch too large does not starve the next.
+
+        Raises:
+            RuntimeError: the device's context is lost, as by an access out of bounds; only a new process helps.
+        """
         with torch.cuda.device(self._device):
+            torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
     def _copied_in(

@@ -67,9 +67,15 @@ class Crew:
         return np.sort(np.array([w.free_ns(now_ns) for w in self.workers if w.up], np.int64))
 
     def ripe(self, now_ns: int, lead_ns: int) -> int | None:
-        """The worker that can take a batch now and should be free first; None if none can."""
-        ripe = [i for i, w in enumerate(self.workers) if w.ripe_ns(now_ns, lead_ns) == now_ns]
-        return min(ripe, key=lambda i: (self.workers[i].free_ns(now_ns), i), default=None)
+        """The worker that can take a batch now; None if none can, or if another should be free before it.
+
+        Plans count on the next batch going to the worker that is free first.
+        """
+        first_ns = min((w.free_ns(now_ns) for w in self.workers if w.up), default=0)
+        for index, worker in enumerate(self.workers):
+            if worker.ripe_ns(now_ns, lead_ns) == now_ns and worker.free_ns(now_ns) == first_ns:
+                return index
+        return None
 
     def next_ripe_ns(self, now_ns: int, lead_ns: int) -> int | None:
         """The first time after now at which a worker can take a batch without having reported."""

@@ -76,7 +76,7 @@ class Estimator:
             predicted_ns: what was predicted for that when the batch was sent.
         """
         if profiled_ns > 0:
-            ratio = took_ns / profiled_ns
+            ratio = max(took_ns, 1) / profiled_ns  # never 0: strategies of no cost would follow
             self._modes.setdefault((model, mode), Ratio()).observe(ratio)
             self._overall.setdefault(model, Ratio()).observe(ratio)
         self._overheads.append(max(0, occupied_ns - took_ns))

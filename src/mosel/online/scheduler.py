@@ -116,7 +116,10 @@ class Scheduler:
             self._handlers[type(event)](event, now_ns)
         self._follow()
         self._give_up_hopeless(now_ns)
+        sent = self._batches
         wait_until_ns = self._decide(now_ns)
+        if self._batches > sent:  # behind what was sent there may be no time left
+            self._give_up_hopeless(now_ns)
         self._set_wake(now_ns, wait_until_ns)
         actions, self._actions = self._actions, []
         return actions

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mosel.solve.assign import Options, exact, keep_feasible
-from mosel.solve.cover import frontiers
+from mosel.solve.cover import cheapest_batches, frontiers
 from mosel.solve.line_up import Batches, ends_alone
 
 
@@ -14,5 +14,8 @@ def warm_up() -> None:
     options = Options.of([(front.latency_ns, front.accuracy)] * 3)
     budget = np.array([5, 12, 14], np.int64)
     exact(options, budget)
-    keep_feasible(front.latency_ns, budget[: len(front)])
+    frozen = front.latency_ns.copy()  # a read-only array is another type, and compiled apart
+    frozen.setflags(write=False)
+    keep_feasible(frozen, budget[: len(front)])
+    cheapest_batches(frozen, 2)
     ends_alone(np.zeros(1, np.int64), Batches.of([[1, 2]]))

@@ -16,6 +16,7 @@ from mosel.core.clock import NS_PER_S, to_ns
 from mosel.core.errors import UsageError
 from mosel.core.tables import Mode, Profile
 from mosel.core.types import Job
+from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.workload import Workload
 
 KINDS = ("constant", "poisson", "bursty")
@@ -61,7 +62,8 @@ class Recipe:
 
 def capacity_rps(profile: Profile) -> float:
     """Return the full mode's capacity: one over its latency at batch size 1, in requests per second."""
-    return 1 / profile.columns(full_mode(profile).latency_s)[-1][0]
+    latency_s = profile.columns(full_mode(profile).latency_s)[-1][0]
+    return 1 / latency_s if latency_s else math.inf
 
 
 def full_mode(profile: Profile) -> Mode:
@@ -69,6 +71,7 @@ def full_mode(profile: Profile) -> Mode:
     return max(profile.modes, key=lambda mode: (len(mode.modalities), mode.accuracy))
 
 
+@no_collector()
 def generate(recipe: Recipe, profile: Profile) -> Workload:
     """Return a workload for `profile`'s model; the same recipe gives the same workload.
 

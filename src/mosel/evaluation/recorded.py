@@ -12,6 +12,7 @@ from mosel.core.errors import FileError
 from mosel.core.files import read_bytes
 from mosel.core.states import OUTCOMES, State
 from mosel.core.types import Job
+from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.results import (
     BATCH_COLUMNS,
     DONE,
@@ -48,6 +49,7 @@ class Recorded:
     timing: Mapping[str, Any]
 
 
+@no_collector()
 def read_run(folder: Path) -> Recorded:
     """Read and validate a run directory.
 

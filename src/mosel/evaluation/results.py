@@ -20,6 +20,7 @@ from mosel.core.clock import NS_PER_S, to_s
 from mosel.core.files import write_atomic
 from mosel.core.states import OUTCOMES, State
 from mosel.core.types import Job
+from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.workload import optional_cells
 
 RUN_FORMAT = "mosel.run/1"
@@ -136,6 +137,7 @@ def modes_run(batches: Iterable[BatchResult]) -> dict[str, dict[str, int]]:
     return counts
 
 
+@no_collector()
 def write_run(run: Run, folder: Path) -> Summary:
     """Write the four files of a run directory, each atomically, and return the summary.
 

@@ -26,6 +26,7 @@ from mosel.core.clock import monotonic_ns, to_ns, to_s
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Receipt
+from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.results import BatchResult, JobResult, modes_run
 from mosel.evaluation.workload import Workload
 from mosel.online.events import (
@@ -115,6 +116,7 @@ class Simulated:
     decisions_ns: Sequence[int]
 
 
+@no_collector()
 def simulate(
     scheduler: Scheduling, profiles: Mapping[str, Profile], workload: Workload, conditions: Conditions
 ) -> Simulated:

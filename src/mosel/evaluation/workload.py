@@ -18,6 +18,7 @@ from mosel.core.clock import to_ns, to_s
 from mosel.core.errors import FileError
 from mosel.core.files import READ_LIMIT_BYTES, write_atomic
 from mosel.core.types import Job
+from mosel.evaluation.garbage import no_collector
 
 REQUIRED = ("job", "arrival_s", "requests", "accuracy_slo", "latency_slo_s")
 OPTIONAL = ("modalities", "model", "tenant", "weight", "length")
@@ -40,6 +41,7 @@ class Workload:
         return sum(job.requests for job in self.jobs)
 
 
+@no_collector()
 def read_workload(path: Path, models: Modalities | None = None) -> Workload:
     """Read and validate a `workload.csv`.
 
@@ -93,9 +95,12 @@ class CellError(ValueError):
     """A cell that does not hold what its column asks for; the text says what was expected."""
 
 
+_MARKS = frozenset(";:\n\r")
+
+
 def parse_name(text: str) -> str:
     """Return a job's name."""
-    if not text or any(mark in text for mark in ";:\n\r"):
+    if not text or not _MARKS.isdisjoint(text):
         raise CellError("a name without ; : or line breaks")
     return text
 
@@ -211,13 +216,15 @@ def _parse(file: TextIO, path: Path, models: Modalities | None) -> Workload:
     seen: set[str] = set()
     latest_ns = 0
     columns: tuple[str, ...] = ()
+    fitted: dict[tuple[str, tuple[str, ...]], tuple[str, tuple[str, ...]]] = {}
     for line, cells in read_rows(file, path, REQUIRED, PARSERS):
         columns = columns or tuple(name for name in cells if name in OPTIONAL)
-        job = _job(cells)
+        given = (cells.get("model", ""), cells.get("modalities", ()))
+        if given not in fitted:
+            fitted[given] = given if models is None else _fitted(*given, models, f"{path}: line {line}")
+        job = _job(cells, *fitted[given])
         if problem := _order_problem(job, latest_ns, seen, len(jobs)):
             raise FileError(f"{path}: line {line}: {problem}")
-        if models is not None:
-            job = _fitted(job, models, f"{path}: line {line}")
         seen.add(job.id)
         latest_ns = job.arrival_ns
         jobs.append(job)
@@ -226,19 +233,19 @@ def _parse(file: TextIO, path: Path, models: Modalities | None) -> Workload:
     return Workload(tuple(jobs), columns)
 
 
-def _job(cells: Mapping[str, Any]) -> Job:
+def _job(cells: Mapping[str, Any], model: str, modalities: tuple[str, ...]) -> Job:
     arrival_ns = cells["arrival_s"]
     return Job(
-        id=cells["job"],
-        model=cells.get("model", ""),
-        requests=cells["requests"],
-        accuracy_slo=cells["accuracy_slo"],
-        arrival_ns=arrival_ns,
-        deadline_ns=arrival_ns + cells["latency_slo_s"],
-        modalities=cells.get("modalities", ()),
-        weight=cells.get("weight", 1.0),
-        tenant=cells.get("tenant", ""),
-        length=cells.get("length"),
+        cells["job"],
+        model,
+        cells["requests"],
+        cells["accuracy_slo"],
+        arrival_ns,
+        arrival_ns + cells["latency_slo_s"],
+        modalities,
+        cells.get("weight", 1.0),
+        cells.get("tenant", ""),
+        cells.get("length"),
     )
 
 
@@ -254,23 +261,13 @@ def _order_problem(job: Job, latest_ns: int, seen: set[str], count: int) -> str 
     return None
 
 
-def _fitted(job: Job, models: Modalities, where: str) -> Job:
-    model = job.model or (next(iter(models)) if len(models) == 1 else "")
+def _fitted(
+    given: str, modalities: tuple[str, ...], models: Modalities, where: str
+) -> tuple[str, tuple[str, ...]]:
+    model = given or (next(iter(models)) if len(models) == 1 else "")
     if model not in models:
-        raise FileError(f"{where}: column 'model' is {job.model!r}; expected one of {', '.join(models)}")
+        raise FileError(f"{where}: column 'model' is {given!r}; expected one of {', '.join(models)}")
     names = models[model]
-    if unknown := [name for name in job.modalities if name not in names]:
+    if unknown := [name for name in modalities if name not in names]:
         raise FileError(f"{where}: column 'modalities' has {unknown[0]!r}; expected some of {'+'.join(names)}")
-    modalities = tuple(name for name in names if name in job.modalities)
-    return Job(
-        job.id,
-        model,
-        job.requests,
-        job.accuracy_slo,
-        job.arrival_ns,
-        job.deadline_ns,
-        modalities,
-        job.weight,
-        job.tenant,
-        job.length,
-    )
+    return model, tuple(name for name in names if name in modalities)

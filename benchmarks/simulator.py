@@ -1,0 +1,95 @@
+"""How fast the laboratory is: workloads through their file, and the simulator's own share of a simulation.
+
+    .venv/bin/python benchmarks/simulator.py [JOBS]      (default 200,000)
+
+The driver is timed under a scheduler that only sends and completes, so that nothing is decided.
+"""
+
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import TypeVar
+
+from mosel.core.states import Reason, State
+from mosel.core.tables import Device, Mode, Profile
+from mosel.core.types import Batch, Job, Part, Receipt
+from mosel.evaluation.arrivals import Recipe, generate
+from mosel.evaluation.recorded import read_run
+from mosel.evaluation.results import Run, write_run
+from mosel.evaluation.simulate import Conditions, simulate
+from mosel.evaluation.workload import read_workload, write_workload
+from mosel.online.events import Action, Arrived, Complete, Dispatch, Event, Finished
+
+T = TypeVar("T")
+
+LATENCY_S = tuple(0.0001 * size for size in range(1, 33))
+MODE = Mode(("x",), 0.9, 0.9, 100, LATENCY_S, LATENCY_S, (1,) * 32)
+PROFILE = Profile(
+    "mosel.profile/1",
+    "m",
+    ("x",),
+    "accuracy",
+    tuple(range(1, 33)),
+    (MODE,),
+    Device("none", "host"),
+    "float32",
+    {},
+    "2026-01-01T00:00:00Z",
+)
+
+
+class FirstCome:
+    """Runs jobs one by one in order of arrival."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Job] = deque()
+        self._running: Job | None = None
+        self._sent = 0
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Complete what is done and send the next."""
+        actions: list[Action] = []
+        for event in events:
+            if isinstance(event, Arrived):
+                self._queue.append(event.job)
+            elif isinstance(event, Finished) and self._running:
+                job, self._running = self._running, None
+                receipt = Receipt(job, State.SERVED, Reason.ON_TIME, "", now_ns, now_ns, 0.9)
+                actions.append(Complete(receipt))
+        if self._queue and not self._running:
+            self._running = job = self._queue.popleft()
+            part = Part(job.id, tuple(range(job.requests)))
+            actions.append(Dispatch(Batch(self._sent, 0, "m", "x", 0, (part,), 0)))
+            self._sent += 1
+        return actions
+
+
+def main() -> None:
+    """Time each step and print jobs per second."""
+    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
+    recipe = Recipe("poisson", jobs / 1000, rate_rps=3100.0)
+    made = _timed("generate", jobs, lambda: generate(recipe, PROFILE))
+    jobs = len(made.jobs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "workload.csv"
+        _timed("write workload.csv", jobs, lambda: write_workload(made, path))
+        read = _timed("read workload.csv", jobs, lambda: read_workload(path, {"m": ("x",)}))
+        done = _timed("simulate", jobs, lambda: simulate(FirstCome(), {"m": PROFILE}, read, Conditions()))
+        run = Run("first come", 1, 0, done.jobs, done.batches)
+        _timed("write run", jobs, lambda: write_run(run, Path(folder) / "run"))
+        _timed("read run", jobs, lambda: read_run(Path(folder) / "run"))
+
+
+def _timed(name: str, jobs: int, step: Callable[[], T]) -> T:
+    start_s = perf_counter()
+    result = step()
+    took_s = perf_counter() - start_s
+    print(f"{name:<20} {took_s:7.2f} s  {jobs / took_s:10,.0f} jobs/s")
+    return result
+
+
+if __name__ == "__main__":
+    main()

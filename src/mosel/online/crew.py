@@ -62,6 +62,11 @@ class Crew:
         """How many workers are up."""
         return sum(worker.up for worker in self.workers)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no worker has a batch in hand."""
+        return not self._sent
+
     def free_ns(self, now_ns: int) -> NDArray[np.int64]:
         """When each worker that is up should be free, ascending."""
         return np.sort(np.array([w.free_ns(now_ns) for w in self.workers if w.up], np.int64))

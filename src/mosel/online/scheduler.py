@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from mosel.core.errors import UsageError
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
-from mosel.core.types import Batch, Job, Part, Receipt
+from mosel.core.types import Batch, Part, Receipt
+from mosel.online.admission import alone_ns, refusal_of
 from mosel.online.crew import Crew, Sent
 from mosel.online.estimator import Estimator
 from mosel.online.events import (
@@ -133,9 +134,11 @@ class Scheduler:
             raise UsageError(f"job {job.id!r} of model {job.model!r}: the id is taken, or not one of {known}")
         table = self._tables[job.model]
         live = LiveJob(job, table, 0, table.mask_of(job.modalities), list(range(job.requests)))
-        refusal = _refusal(live, self._crew.workers, now_ns)
+        refusal = refusal_of(live, len(self._crew.workers), now_ns)
         if refusal is not None:
             self._actions.append(Complete(live.end(State.REJECTED, *refusal, now_ns)))
+            if refusal[0] is Reason.LATENCY_UNREACHABLE:
+                self._starve(now_ns)
             return
         self._live[job.id] = live
         live.move(State.QUEUED)
@@ -162,7 +165,7 @@ class Scheduler:
         if sent is None:
             return
         assert sent.start_ns is not None
-        self._learn(sent, event.took_ns, now_ns - sent.start_ns)
+        self._learn(sent, event.took_ns, now_ns)
         run = run_of(sent.batch, sent.start_ns, now_ns)
         for live, part in self._parts(sent):
             undone = {c.request: c for c in event.undone if c.job == live.job.id}
@@ -206,7 +209,7 @@ class Scheduler:
         """Let requests wait again, or end the job if it has failed too often or can no longer be served."""
         live.give_back(requests, mode)
         live.look_up()
-        in_time = live.reachable and now_ns + _alone_ns(live, self._crew.workers) <= live.job.deadline_ns
+        in_time = live.reachable and now_ns + alone_ns(live, len(self._crew.workers)) <= live.job.deadline_ns
         if live.faults >= MOST_FAULTS or not in_time:
             assert live.fault is not None
             self._end(live, State.FAILED, live.fault, live.detail, now_ns)
@@ -217,15 +220,20 @@ class Scheduler:
         else:
             self._refresh(row)
 
-    def _learn(self, sent: Sent, took_ns: int, occupied_ns: int) -> None:
-        profiled_ns = int(sent.table.profiled_ns[sent.mode, sent.batch.bucket, sent.batch.size])
-        self._estimator.observe(
-            sent.table.model, sent.batch.mode, profiled_ns, took_ns, occupied_ns, sent.batch.expected_ns
-        )
+    def _learn(self, sent: Sent, took_ns: int, now_ns: int) -> None:
+        assert sent.start_ns is not None
+        occupied_ns = now_ns - sent.start_ns
+        table, batch = sent.table, sent.batch
+        profiled_ns = int(table.profiled_ns[sent.mode, batch.bucket, batch.size])
+        predicted_ns = max(batch.expected_ns, table.corrected_ns(batch.mode, profiled_ns))
+        what = table.model, batch.mode, profiled_ns
+        self._estimator.observe(*what, took_ns, occupied_ns, predicted_ns, now_ns)
 
     def _follow(self) -> None:
         """Let tables and queue follow the estimates."""
         moved = {table for table in self._tables.values() if table.follow(self._estimator)}
+        if moved:
+            self._estimator.forgive(lambda model, *what: self._tables[model].corrected_ns(*what))
         for row, live in enumerate(self._queue.jobs if moved else ()):
             if live.table in moved:
                 live.strategy = None
@@ -255,6 +263,12 @@ class Scheduler:
             else:
                 detail = "behind the jobs due before it, it could no longer finish by its deadline"
                 self._end(live, State.DROPPED, Reason.NO_TIME_LEFT, detail, now_ns)
+                self._starve(now_ns)
+
+    def _starve(self, now_ns: int) -> None:
+        """A job was given up for want of time: the estimates may be to blame if nothing runs under them."""
+        if self._crew.up and self._crew.idle:
+            self._estimator.starved(now_ns)
 
     # Decisions
 
@@ -348,42 +362,3 @@ class Scheduler:
             self._queue.remove(row)
         del self._live[live.job.id]
         self._actions.append(Complete(receipt))
-
-
-def _refusal(live: LiveJob, workers: Sequence[object], now_ns: int) -> tuple[Reason, str] | None:
-    """Why a job is refused on arrival: too long, an SLO out of reach, or late even alone (rule of §4.3)."""
-    job, table = live.job, live.table
-    try:
-        live.bucket = table.bucket_of(job.length)
-    except ValueError as error:
-        return Reason.BAD_INPUT, str(error)
-    live.look_up()
-    if not live.reachable:
-        return Reason.ACCURACY_UNREACHABLE, _unreachable(job, table, live.mask)
-    left_ns = job.deadline_ns - max(now_ns, job.arrival_ns)
-    least_ns = _alone_ns(live, workers)
-    if left_ns < least_ns:
-        return Reason.LATENCY_UNREACHABLE, (
-            f"even alone, {job.requests} requests at accuracy {job.accuracy_slo:g} take at least "
-            f"{least_ns / 1e6:.1f} ms, and {max(left_ns, 0) / 1e6:.1f} ms are left; "
-            "allow a longer latency SLO"
-        )
-    return None
-
-
-def _alone_ns(live: LiveJob, workers: Sequence[object]) -> int:
-    """How long the job takes at its fastest if every worker is up and idle."""
-    idle = np.zeros(len(workers), np.int64)
-    return int(ends_alone(idle, Batches.of([live.batches_ns(live.cheapest)]))[0])
-
-
-def _unreachable(job: Job, table: ModelTable, mask: int) -> str:
-    usable = table.usable(mask)
-    given = "+".join(job.modalities or table.modalities)
-    if not usable:
-        return f"no mode of {table.model} runs with {given} alone; it has {', '.join(table.modes)}"
-    best = max(usable, key=lambda mode: table.accuracy[mode])
-    return (
-        f"accuracy SLO {job.accuracy_slo:g} cannot be reached with {given}: the best is "
-        f"{table.accuracy[best]:g} ({table.modes[best]}); lower accuracy_slo or send more modalities"
-    )

@@ -157,6 +157,10 @@ class ModelTable:
             self._longest.clear()
         return moved
 
+    def corrected_ns(self, mode: str, profiled_ns: int) -> int:
+        """Return what is expected now of a batch of `mode` that was profiled at `profiled_ns`."""
+        return int(np.rint(profiled_ns * self._ratios[self.modes.index(mode)])) + self._overhead_ns
+
     def _cover(self, bucket: int, mask: int) -> list[Frontier]:
         usable = self.usable(mask)
         if not usable:

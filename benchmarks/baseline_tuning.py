@@ -31,9 +31,7 @@ def main(path: str, latency_slo_s: float = 0.5) -> None:
     table = Table("load", "default", "best of the grid", "its limit", "its delay, ms", title=profile.model)
     for load in LOADS:
         rate = load * capacity_rps(profile)
-        workload = generate(
-            Recipe("bursty", 30.0, seed=7, rate_rps=rate, latency_slo_s=latency_slo_s), profile
-        )
+        workload = generate(Recipe("bursty", 30.0, seed=7, rate_rps=rate, latency_slo_s=latency_slo_s), profile)
         default = on_time(profile, workload, Options())
         cells = ((on_time(profile, workload, options), options) for options in grid(profile))
         best, chosen = max(cells, key=lambda cell: cell[0])

@@ -10,9 +10,9 @@ import pytest
 
 from tests.docs.blocks import NOT_RUN, PAGES, ROOT, Block, blocks_of, expected_outputs, script_of
 
-pytestmark = pytest.mark.process
+LIMIT_S = 280
 
-LIMIT_S = 110
+pytestmark = [pytest.mark.process, pytest.mark.timeout(LIMIT_S + 20)]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.runs for b in blocks_of(p))], ids=lambda p: p.name)

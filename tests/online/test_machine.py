@@ -50,10 +50,11 @@ ACCURACY = {
 
 @dataclass
 class Hand:
-    """What a worker has in hand, as the actions said: at most one batch runs and one waits."""
+    """What a worker has in hand, as the actions said: at most one batch runs (since when) and one waits."""
 
     up: bool = False
     batches: list[Batch] = field(default_factory=list)
+    since_ns: int = 0
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -64,9 +65,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         workers=st.integers(1, 3),
         lead_ms=st.sampled_from([0, 2]),
         delay_ms=st.sampled_from([0, 5]),
+        up=st.booleans(),
     )
-    def start(self, policy: str, workers: int, lead_ms: int, delay_ms: int) -> None:
-        """Begin with workers that are not ready yet."""
+    def start(self, policy: str, workers: int, lead_ms: int, delay_ms: int, up: bool) -> None:
+        """Begin with workers that are all ready, or with none."""
         options = Options(lead_ns=lead_ms * MS, batch_delay_ns=delay_ms * MS)
         self.policy = POLICIES[policy]
         self.twins = [
@@ -79,17 +81,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.done: dict[str, dict[int, float]] = {}
         self.numbered = 0
         self.sent: set[int] = set()
+        for worker in range(workers if up else 0):
+            self.ready(worker)
 
     # What happens
 
     @rule(
         gap_ms=st.sampled_from([0, 0, 1, 5]),
         sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3),
-        slo=st.sampled_from([0.0, 0.6, 0.7, 0.725, 0.9, 0.95, 0.99]),
-        limit_ms=st.sampled_from([0, 8, 30, 30, 200]),
+        slo=st.sampled_from([0.0, 0.6, 0.6, 0.7, 0.7, 0.725, 0.85, 0.95, 0.99]),
+        limit_ms=st.sampled_from([0, 30, 60, 100, 200, 1000]),
         model=st.sampled_from(["m", "m", "n"]),
-        partial=st.booleans(),
-        length=st.sampled_from([None, 0.5, 2.0, 3.0]),
+        partial=st.sampled_from([False, False, True]),
+        length=st.sampled_from([None, 0.5, 0.5, 0.5, 2.0, 2.0, 3.0]),
     )
     def arrive(
         self,
@@ -137,6 +141,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.hands[worker] = Hand()
         self.tell(WorkerLost(worker, "killed"))
 
+    @rule(steps=st.integers(1, 6))
+    def go_on(self, steps: int) -> None:
+        """What is due next happens, on time: batches end as expected, ticks come when asked for."""
+        for _ in range(steps):
+            due = [
+                (hand.since_ns + hand.batches[0].expected_ns, worker)
+                for worker, hand in enumerate(self.hands)
+                if hand.batches
+            ]
+            end_ns, worker = min(due, default=(1 << 62, -1))
+            if self.wake_ns is not None and self.wake_ns < end_ns:
+                self.wake(0)
+            elif worker >= 0:
+                took_ns, batch = self.hands[worker].batches[0].expected_ns, self.hands[worker].batches[0]
+                self.now_ns = max(self.now_ns, end_ns)
+                self.settle(batch)
+                self.tell(Finished(batch.id, took_ns))
+
     @rule(worker=st.integers(0, 2), took=st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.0, 3.0]))
     def finish(self, worker: int, took: float) -> None:
         """A worker's batch in hand is done."""
@@ -161,7 +183,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def fail(self, worker: int) -> None:
         """The model raised on the batch in hand."""
         if (batch := self.running(worker)) is not None:
-            self.hands[batch.worker].batches.pop(0)
+            self.put_down(batch)
             self.tell(BatchFailed(batch.id, "boom"))
 
     @rule(number=st.integers(-1, 60))
@@ -191,9 +213,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now_ns = now_ns if self.wake_ns is None else max(self.now_ns, min(now_ns, self.wake_ns))
         self.tell(Tick())
 
-    @rule()
-    def shut_down(self) -> None:
-        """Every job ends."""
+    @rule(really=st.sampled_from([False] * 7 + [True]))
+    def shut_down(self, really: bool) -> None:
+        """Every job ends, now and then."""
+        if really:
+            self.end()
+
+    def end(self) -> None:
+        """Shutdown leaves nothing live."""
         self.tell(Shutdown())
         assert not self.live
 
@@ -207,9 +234,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert self.twins[0].queued <= len(self.live)
 
     def teardown(self) -> None:
-        """Whatever happened, everything can be ended."""
-        if hasattr(self, "twins"):
-            self.shut_down()
+        """Whatever happened: once workers are up and reports and ticks on time, every job gets its outcome."""
+        if not hasattr(self, "twins"):
+            return
+        for worker, hand in enumerate(self.hands):
+            if not hand.up:
+                self.ready(worker)
+        while self.wake_ns is not None or any(hand.batches for hand in self.hands):
+            self.go_on(1)
+        assert not self.live
 
     def tell(self, *events: Event) -> None:
         """Hand events to both schedulers and check every action."""
@@ -247,6 +280,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert (part.job, request) not in held
                 assert request not in self.done.get(part.job, {})
         self.sent.add(batch.id)
+        hand.since_ns = self.now_ns if not hand.batches else hand.since_ns
         hand.batches.append(batch)
 
     def check_receipt(self, receipt: Receipt) -> None:
@@ -269,9 +303,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         hand = self.hands[worker % len(self.hands)]
         return hand.batches[0] if hand.batches else None
 
+    def put_down(self, batch: Batch) -> None:
+        """The batch in hand is over; the next, if one waits, starts."""
+        hand = self.hands[batch.worker]
+        hand.batches.pop(0)
+        hand.since_ns = self.now_ns
+
     def settle(self, batch: Batch, undone: Collection[tuple[str, int]] = ()) -> None:
-        """Note which requests of live jobs are done; the next batch, if one waits, starts."""
-        self.hands[batch.worker].batches.pop(0)
+        """Note which requests of live jobs are done."""
+        self.put_down(batch)
         for part in batch.parts:
             if part.job in self.live:
                 ran = self.done.setdefault(part.job, {})

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from mosel.core.errors import UsageError
 from mosel.core.tables import Plan, encode_plan, read_profile, write_plan
 from mosel.offline.planner import plan as make_plan
 
@@ -18,7 +19,7 @@ def plan(
     profile: Path,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["-o", "--output"])] = None,
+    output: Annotated[Path | None, Parameter(name=["-o", "--output"], allow_leading_hyphen=True)] = None,
     size: int | None = None,
     quiet: bool = False,
 ) -> None:
@@ -33,6 +34,7 @@ def plan(
         quiet: show nothing but errors.
     """
     found = make_plan(read_profile(profile))
+    keys = _keys(found, size)
     if output == Path("-"):
         sys.stdout.buffer.write(encode_plan(found))
         return
@@ -40,14 +42,23 @@ def plan(
     write_plan(found, target)
     if not quiet:
         console = Console(stderr=True)
-        console.print(_table(found, size))
+        for key in keys:
+            console.print(_table(found, key))
         points = sum(len(points) for points in found.frontiers.values())
         console.print(f"{points} strategies for {len(found.frontiers)} job sizes in {target}", highlight=False)
 
 
-def _table(found: Plan, size: int | None) -> Table:
-    key = str(size) if size else list(found.frontiers)[-1]
-    points = found.frontiers.get(key, ())
+def _keys(found: Plan, size: int | None) -> list[str]:
+    """The frontiers to show: of one job size, and of every length bucket where there are some."""
+    sizes = [int(key.split("@")[0]) for key in found.frontiers]
+    wanted = max(sizes) if size is None else size
+    if wanted not in sizes:
+        raise UsageError(f"--size {size} is not in the plan; expected a job size from 1 to {max(sizes)}")
+    return [key for key, held in zip(found.frontiers, sizes, strict=True) if held == wanted]
+
+
+def _table(found: Plan, key: str) -> Table:
+    points = found.frontiers[key]
     table = Table(title=f"{found.model}: strategies of a job of {key} requests", title_justify="left")
     table.add_column("accuracy", justify="right")
     table.add_column("latency, ms", justify="right")

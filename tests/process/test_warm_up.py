@@ -1,0 +1,39 @@
+"""In a process of its own, because compiled functions stay compiled."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+PROGRAM = """
+from mosel.solve import assign, cover, line_up
+from mosel.solve.warm_up import warm_up
+from mosel.online.policies import POLICIES
+from mosel.online.scheduler import Scheduler
+from tests.online.driver import job, profile, world
+
+modules = (assign, cover, line_up)
+functions = [f for module in modules for f in vars(module).values() if hasattr(f, "signatures")]
+count = lambda: {f.py_func.__name__: len(f.signatures) for f in functions}
+warm_up()
+before = count()
+table = profile(sizes=(1, 2, 4))
+for policy in POLICIES:
+    for workers in (1, 2):
+        for slow in (1, 3):
+            jobs = [job(f"j{i}", 1 + i, at=i, due=i + 300) for i in range(12)]
+            ran = world(Scheduler({"m": table}, workers=workers, policy=policy), [table], jobs, workers)
+            ran.took_ns = lambda _batch, profiled_ns: slow * profiled_ns
+            ran.run()
+print(before, count())
+assert before == count()
+assert all(before.values())
+"""
+
+
+def test_nothing_is_compiled_while_deciding() -> None:
+    """After the warm-up every policy, on one worker and on two, runs on functions that are compiled already."""
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -32,7 +32,7 @@ def profile(
     batch: int | None = None,
     threads: int = 1,
     samples: int | None = None,
-    repeats: int = 20,
+    repeats: int = 16,
     accuracy: Path | None = None,
     fresh: bool = False,
     seed: int = 0,

@@ -31,7 +31,7 @@ class Settings:
     batch: int | None = None
     threads: int = 1
     samples: int | None = None
-    repeats: int = 20
+    repeats: int = 16
     exhaustive: bool = False
     fresh: bool = False
     seed: int = 0

@@ -7,7 +7,7 @@ in. What runs on a device is `runner.py`'s business.
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,14 @@ def software(framework: str = "torch") -> dict[str, str]:
     return found
 
 
-def worker_cores(worker: int, threads: int = 1, cores: Sequence[int] | None = None) -> tuple[int, ...]:
+def usable_cores() -> set[int]:
+    """Return the CPU cores that this thread may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def worker_cores(worker: int, threads: int = 1, cores: Collection[int] | None = None) -> tuple[int, ...]:
     """Return the CPU cores of worker 0, 1, …: `threads` each, from the last core downwards.
 
     The first core is left to the server where there is more than one; workers share cores only where there
@@ -67,7 +74,7 @@ def worker_cores(worker: int, threads: int = 1, cores: Sequence[int] | None = No
     Raises:
         UsageError: fewer cores than threads.
     """
-    available = sorted(_cores() if cores is None else cores)
+    available = sorted(usable_cores() if cores is None else cores)
     if not 1 <= threads <= len(available):
         raise UsageError(f"{threads} threads asked for; this process may use {len(available)} CPU cores")
     blocks = max(1, (len(available) - 1) // threads)
@@ -84,7 +91,7 @@ def pin(cores: Iterable[int]) -> None:
 @contextmanager
 def pinned(cores: Iterable[int]) -> Iterator[None]:
     """Keep the calling thread on these CPU cores inside the block."""
-    before = _cores()
+    before = usable_cores()
     pin(cores)
     try:
         yield
@@ -104,12 +111,6 @@ def _torch(framework: str) -> Any:
     except ImportError as error:
         raise UsageError(f"framework {framework!r} needs torch: pip install 'mosel[torch]'") from error
     return torch
-
-
-def _cores() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def _cpu_name() -> str:

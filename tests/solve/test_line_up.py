@@ -45,7 +45,8 @@ def test_a_job_is_kept_if_it_ends_in_time_behind_those_kept(
         fits = run(free, [*stay, batches])[-1] <= limit
         stay += [batches] if fits else []
         expected.append(fits)
-    assert kept(np.array(free), Batches.of(jobs), np.array(by[: len(jobs)])).tolist() == expected
+    limits = np.array(by[: len(jobs)], np.int64)
+    assert kept(np.array(free), Batches.of(jobs), limits).tolist() == expected
 
 
 def test_a_batch_runs_on_one_worker() -> None:

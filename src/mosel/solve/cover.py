@@ -11,8 +11,10 @@ Both steps keep an optimum for every accuracy, because dropping a dominated part
 improve it. Latencies are integers, so ties are exact; accuracies that differ by less than `TIE` are equal.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -175,8 +177,10 @@ def _batches(
 
 def _sorted(batches: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     """Put batches of one mode together, keeping the order in which modes first appear."""
-    modes = list(dict.fromkeys(mode for mode, _ in batches))
-    return tuple(sorted(batches, key=lambda batch: (modes.index(batch[0]), -batch[1])))
+    counts = Counter(batches)
+    modes = list(dict.fromkeys(mode for mode, _ in counts))
+    order = sorted(counts, key=lambda batch: (modes.index(batch[0]), -batch[1]))
+    return tuple(chain.from_iterable(repeat(batch, counts[batch]) for batch in order))
 
 
 def _pareto(latency: Ints, accuracy: Floats) -> Ints:

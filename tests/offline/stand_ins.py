@@ -69,10 +69,6 @@ class ScriptedRunner:
     def __init__(self, real: Any, latency: Latency, ran: list[tuple[tuple[str, ...], int, int]]) -> None:
         self._real, self._latency, self._ran = real, latency, ran
 
-    def use_threads(self, threads: int) -> None:
-        """Note the change as a run of no modalities."""
-        self._ran.append(((), threads, 0))
-
     def run(
         self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[NDArray[Any]]]
     ) -> Ran:

@@ -16,7 +16,6 @@ from mosel.offline.accuracy import Accuracy
 from mosel.offline.journal import journal_path
 from mosel.offline.profiler import make_profile, refresh
 from mosel.offline.settings import Settings
-from mosel.runtime.device import usable_cores
 from mosel.runtime.runner import CorruptInputError, WrongOutputError
 from tests.offline.stand_ins import CLASSES, answer, model, samples, scripted
 
@@ -74,17 +73,6 @@ def test_what_was_measured_is_the_median_and_percentile_of_the_timings(tmp_path:
     assert mode.latency_p99_s == [0.001, 0.002]
     assert mode.measured == [True, True]
     assert {size for m, size, _ in ran if m == ("ear",)} == {1, 2}
-
-
-def test_timing_keeps_to_its_threads_and_scoring_takes_several() -> None:
-    """Threads change after the last timing, cores with them, and are set back before anything else is timed."""
-    before = usable_cores()
-    with scripted(lambda *_: 0.001) as ran:
-        make_profile(model(), QUICK)
-    changes = [(place, threads) for place, (modalities, threads, _) in enumerate(ran) if not modalities]
-    assert [threads for _, threads in changes] == [min(4, len(before)), 1]
-    assert changes[-1][0] == len(ran) - 1
-    assert usable_cores() == before
 
 
 def test_every_mode_batch_size_and_precision_is_in_the_profile(tmp_path: Path) -> None:

@@ -19,12 +19,10 @@ from mosel.offline.settings import Cell, Column, Meter, Say, Settings, columns_o
 from mosel.offline.survey import Effort, Survey
 from mosel.offline.table import NOISY_RATIO, NOISY_SHARE, noisy_share
 from mosel.offline.timing import Bench
-from mosel.runtime.device import describe, pinned, software, usable_cores, worker_cores
+from mosel.runtime.device import describe, pinned, software, worker_cores
 
 SHOW_EVERY_NS = 200_000_000
 LEAST_POOL = 64
-SCORING_THREADS = 4
-"""Beyond a few threads small batches gain nothing, and lose in a container with a smaller share than cores."""
 
 
 @contextmanager
@@ -39,9 +37,8 @@ def session(
         UsageError: there is no such device, or it has too few cores.
         ExecutionError: the model cannot be loaded at any precision.
     """
-    cores = usable_cores()
-    with pinned(worker_cores(0, settings.threads, cores)):
-        opened = Session(model, settings, samples, output, cores, say, meter)
+    with pinned(worker_cores(0, settings.threads)):
+        opened = Session(model, settings, samples, output, say, meter)
         try:
             yield opened
         finally:
@@ -57,11 +54,9 @@ class Session:
         settings: Settings,
         samples: Samples | None,
         output: Path | None,
-        cores: Collection[int],
         say: Say,
         meter: Meter,
     ) -> None:
-        self._cores = cores
         self.model, self.settings, self.samples = model, settings, samples
         self.device = describe(settings.device, model.framework)
         self.software = software(model.framework)
@@ -88,7 +83,7 @@ class Session:
         self._warn_if_noisy()
 
     def score(self, largest: Mapping[Column, int]) -> dict[Column, Accuracy]:
-        """Measure the accuracy of these columns in batches of the size given; unlike timing, on several cores."""
+        """Measure the accuracy of these columns in batches of the size given."""
         started_ns, busy_ns = monotonic_ns(), self.bench.busy_ns
         total, done = len(largest) * len(self.chosen), 0
 
@@ -99,10 +94,9 @@ class Session:
 
         if self.samples is None or not largest:
             return {}
-        with self._several_cores():
-            found = measure_accuracies(
-                self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick
-            )
+        found = measure_accuracies(
+            self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick
+        )
         self._seconds["accuracy"] = to_s(monotonic_ns() - started_ns)
         return found
 
@@ -133,15 +127,6 @@ class Session:
         if not found:
             raise ExecutionError(f"model {self.model.name!r} runs in no mode: {self.bench.notes[-1]}")
         return found
-
-    @contextmanager
-    def _several_cores(self) -> Iterator[None]:
-        with pinned(self._cores):
-            self.bench.use_threads(min(len(self._cores), SCORING_THREADS))
-            try:
-                yield
-            finally:
-                self.bench.use_threads(self.settings.threads)
 
     def _key(self) -> dict[str, Any]:
         return {

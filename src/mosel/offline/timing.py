@@ -113,11 +113,6 @@ class Bench:
         self.busy_ns += ran.took_ns
         return ran
 
-    def use_threads(self, threads: int) -> None:
-        """Run on so many CPU threads from now on; what is timed keeps to the settings'."""
-        for runner in self._runners.values():
-            runner.use_threads(threads)
-
     def note(self, text: str) -> None:
         """Keep a note for the profile, and tell it."""
         self.notes.append(text)

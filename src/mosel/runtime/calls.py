@@ -80,9 +80,6 @@ class Backend(Protocol):
     def recover(self) -> None:
         """Give back what a failed batch may have left behind."""
 
-    def use_threads(self, threads: int) -> None:
-        """Run on so many CPU threads from now on, where the framework has threads of its own."""
-
 
 class NumpyBackend:
     """Plain functions on arrays: nothing to load, nothing to copy to."""
@@ -102,9 +99,6 @@ class NumpyBackend:
 
     def recover(self) -> None:
         """Nothing is held between batches."""
-
-    def use_threads(self, threads: int) -> None:
-        """Plain functions have their own way with threads."""
 
 
 def shape_problem(tensor: Tensor, array: Array | None, requests: int) -> str:

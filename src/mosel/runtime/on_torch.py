@@ -35,7 +35,7 @@ class CpuBackend:
     device = "cpu"
 
     def __init__(self, threads: int) -> None:
-        self.use_threads(threads)
+        torch.set_num_threads(threads)
 
     def ready(self, function: BatchFunction) -> BatchFunction:
         """Return the function with dropout and its like switched off."""
@@ -52,10 +52,6 @@ class CpuBackend:
 
     def recover(self) -> None:
         """Nothing is held between batches."""
-
-    def use_threads(self, threads: int) -> None:
-        """Run on so many threads from now on; torch has one such number for the whole process."""
-        torch.set_num_threads(threads)
 
 
 class CudaBackend:
@@ -90,9 +86,6 @@ class CudaBackend:
         with torch.cuda.device(self._device):
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
-
-    def use_threads(self, threads: int) -> None:
-        """A GPU's batches have one thread on the host."""
 
     def _copied_in(
         self, tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]]

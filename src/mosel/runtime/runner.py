@@ -102,10 +102,6 @@ class Runner:
                 raise WrongOutputError(f"{where}: gave output {problem}")
         return ran
 
-    def use_threads(self, threads: int) -> None:
-        """Run on so many CPU threads from now on, where that matters at all; for what is not timed."""
-        self._backend.use_threads(threads)
-
     def _load(self, precision: str) -> BatchFunction:
         try:
             function = self._model.load(self._backend.device, precision)

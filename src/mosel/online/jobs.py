@@ -37,6 +37,7 @@ class LiveJob:
         frontier: the strategies of as many requests as wait (𝒫).
         first: the first of these that reaches what is needed.
         least_batches_ns: the latencies of the batches of the fastest strategy that the policy would still run.
+        shared: its options where batches are shared with other jobs (`amortised.py`).
     """
 
     job: Job
@@ -56,6 +57,7 @@ class LiveJob:
     frontier: Frontier = NO_STRATEGY
     first: int = 0
     least_batches_ns: tuple[int, ...] = ()
+    shared: tuple[int, int] = (0, 0)
 
     @property
     def needed(self) -> float:

@@ -22,14 +22,16 @@ class JobQueue:
 
     The columns, of shape (jobs,), as views that hold until the next change:
         deadline_ns, arrival_ns, waiting (requests), weight.
+        worth: what serving the job on time is worth, requests × weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
         planned_ns, planned_accuracy: of the strategy in force.
+        low, high: its options where batches are shared (`amortised.py`).
     """
 
     __slots__ = ("_columns", "_jobs", "_size")
 
-    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns")
-    FLOAT_NAMES = ("weight", "planned_accuracy")
+    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns", "low", "high")
+    FLOAT_NAMES = ("weight", "worth", "planned_accuracy")
 
     def __init__(self) -> None:
         self._size = 0
@@ -71,6 +73,7 @@ class JobQueue:
         self._columns["deadline_ns"][row] = live.job.deadline_ns
         self._columns["arrival_ns"][row] = live.job.arrival_ns
         self._columns["weight"][row] = live.job.weight
+        self._columns["worth"][row] = live.job.requests * live.job.weight
         self.refresh(row, least)
         return row
 
@@ -90,6 +93,7 @@ class JobQueue:
         self._columns["least_ns"][row] = least.latency_ns
         self._columns["planned_ns"][row] = strategy.latency_ns
         self._columns["planned_accuracy"][row] = strategy.accuracy
+        self._columns["low"][row], self._columns["high"][row] = live.shared
 
     def plan(self, row: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job; what waits is the same."""

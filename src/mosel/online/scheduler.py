@@ -20,7 +20,9 @@ from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Part, Receipt
 from mosel.online.admission import alone_ns, refusal_of
+from mosel.online.amortised import Amortised
 from mosel.online.crew import Crew, Sent
+from mosel.online.demand import Demand
 from mosel.online.estimator import Estimator
 from mosel.online.events import (
     Action,
@@ -75,6 +77,8 @@ class Scheduler:
         self._rng = np.random.default_rng(seed)
         self._tables = {name: ModelTable(profile) for name, profile in profiles.items()}
         self._estimator = Estimator()
+        self._amortised = Amortised(self._tables.values())
+        self._demand = Demand()
         self._crew = Crew(workers)
         self._queue = JobQueue()
         self._live: dict[str, LiveJob] = {}
@@ -143,6 +147,7 @@ class Scheduler:
         self._live[job.id] = live
         live.move(State.QUEUED)
         self._enqueue(live)
+        self._note(live, now_ns)
 
     def _cancelled(self, event: Cancelled, now_ns: int) -> None:
         if live := self._live.get(event.job):
@@ -229,15 +234,25 @@ class Scheduler:
         what = table.model, batch.mode, profiled_ns
         self._estimator.observe(*what, took_ns, occupied_ns, predicted_ns, now_ns)
 
+    def _note(self, live: LiveJob, now_ns: int) -> None:
+        """Let the demand include a job that has just arrived."""
+        if self._policy.shares:
+            low, high = live.shared
+            work_ns = self._amortised.menu.work_ns
+            worth = live.job.requests * live.job.weight
+            cost_ns = work_ns[low] / worth if worth > 0 else np.inf
+            self._demand.observe(now_ns, float(cost_ns), float(work_ns[low]), float(work_ns[high - 1]))
+
     def _follow(self) -> None:
         """Let tables and queue follow the estimates."""
         moved = {table for table in self._tables.values() if table.follow(self._estimator)}
         if moved:
+            self._amortised.rebuild()
             self._estimator.forgive(lambda model, *what: self._tables[model].corrected_ns(*what))
         for row, live in enumerate(self._queue.jobs if moved else ()):
             if live.table in moved:
                 live.strategy = None
-                self._refresh(row)
+            self._refresh(row)
 
     def _give_up_hopeless(self, now_ns: int) -> None:
         """Rule 4, for jobs that could not be served even if they were next."""
@@ -293,6 +308,8 @@ class Scheduler:
             self._estimator.margin_ns,
             self._options,
             self._rng,
+            self._amortised,
+            self._demand,
         )
 
     def _apply(self, decision: Decision, worker: int, now_ns: int) -> bool:
@@ -345,13 +362,22 @@ class Scheduler:
     def _enqueue(self, live: LiveJob) -> None:
         least = self._policy.least(live)
         live.strategy = self._policy.first(live)
+        self._share(live)
         self._queue.insert(live, least)
 
     def _refresh(self, row: int) -> None:
         live = self._queue.jobs[row]
         live.look_up()
         live.strategy = live.strategy or self._policy.first(live)
+        self._share(live)
         self._queue.refresh(row, self._policy.least(live))
+
+    def _share(self, live: LiveJob) -> None:
+        """Look up what the job costs where batches are shared, if the policy shares any."""
+        if self._policy.shares:
+            live.shared = self._amortised.reach(
+                live.table, live.bucket, live.mask, len(live.waiting), live.needed
+            )
 
     def _end(self, live: LiveJob, outcome: State, reason: Reason, detail: str, now_ns: int) -> None:
         self._complete(live, live.end(outcome, reason, detail, now_ns))

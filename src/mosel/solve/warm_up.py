@@ -4,6 +4,7 @@ import numpy as np
 
 from mosel.solve.assign import Options, exact, keep_feasible
 from mosel.solve.cover import cheapest_batches, frontiers
+from mosel.solve.joint import Classes, Menu, Queue, choose
 from mosel.solve.line_up import Batches, ends_alone
 
 
@@ -19,3 +20,12 @@ def warm_up() -> None:
     keep_feasible(frozen, budget[: len(front)])
     cheapest_batches(frozen, 2)
     ends_alone(np.zeros(1, np.int64), Batches.of([[1, 2]]))
+    _warm_up_joint()
+
+
+def _warm_up_joint() -> None:
+    two = np.array([1, 2], np.int64)
+    queue = Queue(two * 50, two * 50, np.ones(2), two - 1, two.copy(), np.ones(2), two * 50)
+    menu = Menu(two, np.ones(2), np.arange(3), np.zeros(2, np.int64), np.ones(2, np.int64))
+    classes = Classes(np.array([[0, 2, 3]]), np.array([[0, 2, 3]]), np.array([1.5]))
+    choose(queue, menu, classes, 0, reserve=1.1, cheap_first=0.1)

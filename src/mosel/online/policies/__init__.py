@@ -2,6 +2,7 @@
 
 from mosel.online.policies.base import Options, Policy, cheapest, full_modalities, most_accurate
 from mosel.online.policies.batching import none_batching
+from mosel.online.policies.joint import joint
 from mosel.online.policies.paper import aggressive, none, optimized, paper, random
 
 POLICIES: dict[str, Policy] = {
@@ -11,6 +12,7 @@ POLICIES: dict[str, Policy] = {
     "aggressive": Policy(aggressive, first=cheapest, least=cheapest),
     "paper": Policy(paper, first=most_accurate, least=cheapest),
     "optimized": Policy(optimized, first=most_accurate, least=cheapest),
+    "joint": Policy(joint, first=cheapest, least=cheapest, shares=True),
 }
 
 DEFAULT = "optimized"

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.online.amortised import Amortised
+from mosel.online.demand import Demand
 from mosel.online.jobs import LiveJob
 from mosel.online.queue import JobQueue
 from mosel.online.tables import ModelTable, Strategy
@@ -52,6 +54,8 @@ class View:
         margin_ns: how much earlier than its deadline a job has to be expected to finish.
         options: see `Options`.
         rng: for policies that draw lots; seeded.
+        amortised: what jobs cost where batches are shared.
+        demand: the work that arrived of late.
     """
 
     now_ns: int
@@ -62,6 +66,8 @@ class View:
     margin_ns: int
     options: Options
     rng: np.random.Generator
+    amortised: Amortised
+    demand: Demand
 
     @property
     def by_ns(self) -> Ints:
@@ -122,12 +128,14 @@ class Policy:
         least: the fastest strategy that this policy would still run; a job for which even that comes too
             late is hopeless.
         drops: whether hopeless jobs are given up at all.
+        shares: whether it reads what jobs cost where batches are shared.
     """
 
     decide: Callable[[View], Decision]
     first: Callable[[LiveJob], Strategy]
     least: Callable[[LiveJob], Strategy]
     drops: bool = True
+    shares: bool = False
 
 
 def capacity(free_ns: Ints, by_ns: Ints) -> Ints:

@@ -1,0 +1,120 @@
+"""What jobs cost where batches are shared: every job's options, in requests per class instead of batches.
+
+A class is one mode of one model in one length bucket. A request's unit cost is its share of the class's best
+batch; a job's options are the Pareto frontier of accuracy against the sum of unit costs, whole requests only
+(the same mathematics as §5.1, with batches of one request). `solve/joint.py` reads the arrays.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from mosel.core.arrays import UNAVAILABLE
+from mosel.online.tables import ModelTable
+from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, combine, frontiers
+from mosel.solve.joint import Classes, Menu
+
+COVERED = 512
+"""Up to how many requests of a class the cost of holding them in batches is tabled exactly."""
+
+
+class Amortised:
+    """Classes and options of all models of one scheduler, as flat arrays that grow as job sizes appear."""
+
+    def __init__(self, tables: Iterable[ModelTable]) -> None:
+        self._tables = tuple(tables)
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Take over the tables' latencies as they are now; every range handed out before is void."""
+        self._base: dict[tuple[str, int], int] = {}
+        self._owners: list[tuple[ModelTable, int, int]] = []
+        for table in self._tables:
+            for bucket in range(table.latency_ns.shape[1]):
+                self._base[table.model, bucket] = len(self._owners)
+                self._owners += [(table, mode, bucket) for mode in range(len(table.modes))]
+        self.classes = _classes(self._owners)
+        self._frontiers: dict[tuple[str, int, int, int], Frontier] = {}
+        self._ranges: dict[tuple[str, int, int, int], tuple[int, int]] = {}
+        self._work: list[int] = []
+        self._accuracy: list[float] = []
+        self._first: list[int] = [0]
+        self._pairs: list[tuple[int, int]] = []
+        self._menu: Menu | None = None
+
+    @property
+    def menu(self) -> Menu:
+        """All options that were asked for so far."""
+        if self._menu is None:
+            pairs = np.array(self._pairs, np.int64).reshape(-1, 2)
+            self._menu = Menu(
+                np.array(self._work, np.int64),
+                np.array(self._accuracy, np.float64),
+                np.array(self._first, np.int64),
+                np.ascontiguousarray(pairs[:, 0]),
+                np.ascontiguousarray(pairs[:, 1]),
+            )
+        return self._menu
+
+    def owner(self, kind: int) -> tuple[ModelTable, int, int]:
+        """Return the table, mode and bucket of a class."""
+        return self._owners[kind]
+
+    def reach(self, table: ModelTable, bucket: int, mask: int, requests: int, needed: float) -> tuple[int, int]:
+        """Return the range of a job's options that reach what is needed, cheapest first.
+
+        The range is empty if none does.
+        """
+        key = (table.model, bucket, mask, requests)
+        if key not in self._ranges:
+            self._ranges[key] = self._append(self._frontier(table, bucket, mask, requests), table, bucket)
+        low, high = self._ranges[key]
+        return low + cheapest_reaching(self._frontiers[key], needed), high
+
+    def _frontier(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
+        key = (table.model, bucket, mask, requests)
+        if key not in self._frontiers and requests <= table.largest:
+            self._cover(table, bucket, mask)
+        if key not in self._frontiers:
+            half = table.largest
+            rest = self._frontier(table, bucket, mask, requests - half)
+            self._frontiers[key] = combine(rest, self._frontier(table, bucket, mask, half))
+        return self._frontiers[key]
+
+    def _cover(self, table: ModelTable, bucket: int, mask: int) -> None:
+        """Find the options of every job size up to the largest batch."""
+        usable = np.array(table.usable(mask), np.int64)
+        unit = self.classes.unit_ns[self._base[table.model, bucket] + usable]
+        single = np.stack([np.zeros(len(usable), np.int64), np.ceil(unit).astype(np.int64)], axis=1)
+        found = frontiers(single, table.accuracy[usable], table.largest)
+        for size, frontier in enumerate(found):
+            batches = tuple(tuple((int(usable[mode]), 1) for mode, _ in point) for point in frontier.batches)
+            named = Frontier(frontier.accuracy, frontier.latency_ns, batches)
+            self._frontiers[table.model, bucket, mask, size] = named
+
+    def _append(self, frontier: Frontier, table: ModelTable, bucket: int) -> tuple[int, int]:
+        base, low = self._base[table.model, bucket], len(self._work)
+        for point, batches in enumerate(frontier.batches):
+            counts: dict[int, int] = {}
+            for mode, requests in batches:
+                counts[base + mode] = counts.get(base + mode, 0) + requests
+            self._pairs += counts.items()
+            self._first.append(len(self._pairs))
+            self._work.append(int(frontier.latency_ns[point]))
+            self._accuracy.append(float(frontier.accuracy[point]))
+        self._menu = None
+        return low, len(self._work)
+
+
+def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:
+    largest = max(table.largest for table, _, _ in owners)
+    latency = np.full((len(owners), largest + 1), UNAVAILABLE, np.int64)
+    cover = np.zeros((len(owners), COVERED + 1), np.int64)
+    unit = np.zeros(len(owners), np.float64)
+    for kind, (table, mode, bucket) in enumerate(owners):
+        column = np.ascontiguousarray(table.latency_ns[mode, bucket])
+        latency[kind, : len(column)] = column
+        cover[kind] = cheapest_batches(column, COVERED)[0]
+        sizes = table.batch_sizes(mode, bucket)
+        unit[kind] = max(1.0, float(np.min(column[sizes] / sizes)))
+    return Classes(latency, cover, unit)

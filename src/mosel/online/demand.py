@@ -1,0 +1,79 @@
+"""The work that arrives: how much of the workers' time the jobs of late would take, and how dear they are.
+
+Every job is noted with its cost (work per worth, at its cheapest) in one of logarithmic bins, and forgotten
+exponentially. From this a policy reads how much time jobs yet to come that are cheaper than a given one will
+want, as a share of one worker, and how much all would take at their cheapest and at their most accurate.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+MEMORY_NS = 1_000_000_000
+"""The time constant of forgetting."""
+
+BINS_PER_OCTAVE = 4
+BINS = 40 * BINS_PER_OCTAVE
+"""Costs from 1 ns to 2⁴⁰ ns (18 minutes) per unit of worth."""
+
+
+class Demand:
+    """Arrivals of late; one for each scheduler."""
+
+    __slots__ = ("_at_ns", "_began_ns", "_full", "_work")
+
+    def __init__(self) -> None:
+        self._work = np.zeros(BINS)
+        self._full = 0.0
+        self._at_ns = 0
+        self._began_ns: int | None = None
+
+    def observe(self, now_ns: int, cost_ns: float, work_ns: float, full_ns: float) -> None:
+        """Note a job.
+
+        Args:
+            now_ns: when it arrived.
+            cost_ns: its least work per worth.
+            work_ns: its least work.
+            full_ns: its work at its most accurate.
+        """
+        self._forget(now_ns)
+        self._work[_bin(cost_ns)] += work_ns
+        self._full += full_ns
+
+    def below(self, cost_ns: NDArray[np.float64], now_ns: int) -> NDArray[np.float64]:
+        """Return, per cost, the work of jobs that are cheaper, per time."""
+        sums = np.concatenate(([0.0], np.cumsum(self._work)))
+        octaves = np.log2(np.maximum(cost_ns, 1.0)) * BINS_PER_OCTAVE
+        shares: NDArray[np.float64] = np.interp(octaves, np.arange(BINS + 1), sums) * self._rate(now_ns)
+        return shares
+
+    def least(self, now_ns: int) -> float:
+        """Return the work of all jobs at their cheapest, per time."""
+        return float(self._work.sum()) * self._rate(now_ns)
+
+    def full(self, now_ns: int) -> float:
+        """Return the work of all jobs at their most accurate, per time."""
+        return self._full * self._rate(now_ns)
+
+    def _forget(self, now_ns: int) -> None:
+        if self._began_ns is None:
+            self._began_ns = self._at_ns = now_ns
+        if now_ns > self._at_ns:
+            left = math.exp((self._at_ns - now_ns) / MEMORY_NS)
+            self._work *= left
+            self._full *= left
+            self._at_ns = now_ns
+
+    def _rate(self, now_ns: int) -> float:
+        """What turns the remembered sums into work per time, the short memory of the start included."""
+        if self._began_ns is None:
+            return 0.0
+        left = math.exp((self._at_ns - now_ns) / MEMORY_NS)
+        known = 1 - math.exp((self._began_ns - now_ns) / MEMORY_NS)
+        return left / (MEMORY_NS * max(known, 0.05))
+
+
+def _bin(cost_ns: float) -> int:
+    return min(BINS - 1, int(math.log2(max(cost_ns, 1.0)) * BINS_PER_OCTAVE))

@@ -118,6 +118,15 @@ def test_after_a_failure_a_job_is_batched_alone() -> None:
     assert [part.job for part in again.parts] == ["bad"]
 
 
+def test_a_job_that_failed_joins_no_batch_of_others() -> None:
+    """Waiting behind a sound job it is left for a batch of its own."""
+    found = scheduler("none+batching", batch_limit=4)
+    (batch,) = dispatched(told(found, Arrived(job("bad", due=900))))
+    told(found, Arrived(job("good", due=800)), at=1)
+    (next_one,) = dispatched(told(found, BatchFailed(batch.id, "boom"), at=2))
+    assert [part.job for part in next_one.parts] == ["good"]
+
+
 def test_a_lost_worker_gives_its_requests_back() -> None:
     """They wait for the next worker that is ready; the job is still running, and ends once."""
     found = scheduler()

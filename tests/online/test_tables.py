@@ -68,7 +68,8 @@ def test_the_longest_batch_of_each_strategy() -> None:
 def test_tables_follow_estimates_that_moved_enough() -> None:
     """Small moves change nothing; larger ones scale every latency and rebuild strategies."""
     table = ModelTable(profile())
-    table.frontier(0, table.every_mask, 1)
+    for requests in (1, 9):
+        table.frontier(0, table.every_mask, requests)
     assert not table.follow(learnt(1 + 0.9 * REBUILD_AT))
     assert table.latency_ns is table.profiled_ns
     assert table.follow(learnt(3.0, overhead_ns=MS))
@@ -76,6 +77,7 @@ def test_tables_follow_estimates_that_moved_enough() -> None:
     assert table.corrected_ns("audio", 20 * MS) == 61 * MS
     assert table.latency_ns[0, 0, 0] == UNAVAILABLE
     assert table.frontier(0, table.every_mask, 1).latency_ns[0] == 61 * MS
+    assert table.frontier(0, table.every_mask, 9).latency_ns[0] == (9 * 60 + 3) * MS
     assert not table.follow(learnt(3.0, overhead_ns=MS))
 
 

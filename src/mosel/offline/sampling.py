@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-TOLERANCE = 0.03
+TOLERANCE = 0.04
 """How far, relative to what was measured, a held-out size may lie from the line through its neighbours."""
 
 

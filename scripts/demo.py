@@ -22,9 +22,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from mosel.evaluation.recorded import read_run
 from mosel.evaluation.summary import Named, summary_table
+from mosel.online.policies import DEFAULT
 
-POLICIES = ("none", "none+batching", "optimized")
-BASELINE, OURS = "none+batching", "optimized"
+BASELINE, OURS = "none+batching", DEFAULT
+POLICIES = ("none", BASELINE, OURS)
 DURATION_S = 40
 LATENCY_SLO = "1.0"
 GIVE_UP_S = 5

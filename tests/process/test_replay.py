@@ -18,6 +18,7 @@ from mosel.core.states import State
 from mosel.core.tables import Device, Mode, Profile, write_profile
 from mosel.evaluation.check import check_run
 from mosel.evaluation.recorded import read_run
+from mosel.online.policies import DEFAULT
 from mosel.runtime.device import describe
 
 pytestmark = pytest.mark.process
@@ -107,7 +108,7 @@ def test_a_replay_records_what_the_server_did(server: Server, folder: Path) -> N
     )
     assert problems == []
     found = read_run(folder / "run")
-    assert (found.summary.policy, found.summary.workers) == ("optimized", 1)
+    assert (found.summary.policy, found.summary.workers) == (DEFAULT, 1)
     assert found.summary.on_time > 0
     client = found.summary.extra["client"]
     served = sum(row.job.requests for row in found.jobs if row.outcome in (State.SERVED, State.LATE))

@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Make one HTML file, with a table and plots, from run directories.
 
-    Example: mosel report run-none run-optimized -o report.html
+    Example: mosel report run-none run-joint -o report.html
 
     Args:
         runs: run directories from `mosel simulate` or `mosel replay`; their folders' names tell them apart.

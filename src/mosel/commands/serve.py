@@ -47,13 +47,13 @@ def serve(
 ) -> None:
     """Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.
 
-    Example: mosel serve av-digits --policy optimized --http 127.0.0.1:8000
+    Example: mosel serve av-digits --policy joint --http 127.0.0.1:8000
 
     Args:
         models: zoo names, or package.module:object.
         profile: a profile.json, for each model that shall not use its cached profile; may be repeated.
         accuracy: a JSON file {"mode": accuracy} that replaces the profile's accuracies.
-        policy: how jobs are scheduled (default: optimized).
+        policy: how jobs are scheduled (default: joint).
         http: HOST:PORT to listen on; port 0 takes a free one (default: 127.0.0.1:8000).
         workers: how many worker processes (default: 1).
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).

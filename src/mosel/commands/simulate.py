@@ -16,12 +16,13 @@ from mosel.evaluation.simulate import Conditions, Outage
 from mosel.evaluation.simulate import simulate as run_simulation
 from mosel.evaluation.summary import Named, summary_table
 from mosel.evaluation.workload import read_workload
+from mosel.online.policies import DEFAULT
 from mosel.online.scheduler import Scheduler
 
 
 def simulate(
     *paths: Path,
-    policy: str = "optimized",
+    policy: str = DEFAULT,
     workers: int = 1,
     seed: int = 0,
     latency_scale: tuple[str, ...] = (),
@@ -33,7 +34,7 @@ def simulate(
 ) -> None:
     """Run a workload through the scheduler in virtual time.
 
-    Example: mosel simulate profile.json workload.csv --policy optimized -o run
+    Example: mosel simulate profile.json workload.csv --policy joint -o run
 
     Args:
         paths: the profile.json of each model, then the workload.csv.

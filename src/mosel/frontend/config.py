@@ -10,6 +10,7 @@ import msgspec
 from mosel.core.errors import FileError, UsageError
 from mosel.core.files import read_bytes
 from mosel.frontend.checks import Limits
+from mosel.online.policies import DEFAULT
 
 CONFIG_LIMIT_BYTES = 1 << 20
 ENGINES = ("local",)
@@ -41,7 +42,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     accuracy: str | None = None
-    policy: str = "optimized"
+    policy: str = DEFAULT
     http: str = "127.0.0.1:8000"
     workers: Count = 1
     device: str = ""

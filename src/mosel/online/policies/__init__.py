@@ -15,6 +15,6 @@ POLICIES: dict[str, Policy] = {
     "joint": Policy(joint, first=cheapest, least=cheapest, shares=True),
 }
 
-DEFAULT = "optimized"
+DEFAULT = "joint"
 
 __all__ = ["DEFAULT", "POLICIES", "Options", "Policy"]

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 PREPARING_THREADS = 2
 """Threads that preprocess beside the device thread: while one job's audio is decoded, the next one's can be."""
 
-WARM_UP_LIMIT_S = 5.0
+WARM_UP_LIMIT_S = 1.0
 """Each mode is warmed up at its smallest and largest batch; sizes between only until so much time is spent."""
 
 DETAIL_LIMIT = 500

@@ -1,4 +1,4 @@
-"""Is `none+batching` tuned as its users would? `python benchmarks/baseline_tuning.py PROFILE [LATENCY_SLO_S]`.
+"""Is `none+batching` tuned as its users would? `python benchmarks/baseline_tuning.py [PROFILE] [LATENCY_SLO_S]`.
 
 Simulates the baseline over a grid of batch limits and delays at several loads and prints the on-time share of
 the best cell beside that of the defaults, which is what every comparison uses.
@@ -25,7 +25,7 @@ LOADS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 DELAYS_S = (0.0, 0.002, 0.01, 0.05)
 
 
-def main(path: str, latency_slo_s: float = 0.5) -> None:
+def main(path: str = "profiles/av-digits-cpu.json", latency_slo_s: float = 0.5) -> None:
     """Print one row a load."""
     profile = read_profile(Path(path)).profile
     table = Table("load", "default", "best of the grid", "its limit", "its delay, ms", title=profile.model)
@@ -57,4 +57,4 @@ def on_time(profile: Profile, workload: Workload, options: Options) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(float(word) for word in sys.argv[2:]))
+    main(*sys.argv[1:2], *(float(word) for word in sys.argv[2:]))

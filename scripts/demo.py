@@ -30,7 +30,7 @@ DURATION_S = 40
 LATENCY_SLO = "1.0"
 GIVE_UP_S = 2
 SAMPLES, REPEATS = 1000, 10
-"""Labelled samples for the accuracies and timings a cell: fewer than `mosel profile` takes by itself, for time."""
+"""Labelled samples and timings a cell: fewer than `mosel profile` takes by itself, to save time."""
 LOADS = (1.5, 6.0)
 HALF, NEAR_ENOUGH, MOST_TRIALS = 0.5, 0.08, 4
 

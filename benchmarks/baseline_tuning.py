@@ -1,7 +1,7 @@
-"""Is `none+batching` tuned as its users would? `python benchmarks/baseline_tuning.py [PROFILE] [LATENCY_SLO_S]`.
+"""Is the baseline tuned as its users would? `python benchmarks/baseline_tuning.py [PROFILE] [LATENCY_SLO_S]`.
 
-Simulates the baseline over a grid of batch limits and delays at several loads and prints the on-time share of
-the best cell beside that of the defaults, which is what every comparison uses.
+Simulates `none+batching` over a grid of batch limits and delays at several loads and prints the on-time share
+of the best cell beside that of the defaults, which is what every comparison uses.
 """
 
 import sys

@@ -69,7 +69,7 @@ def test_the_example_of_figure_2() -> None:
     """Jobs 2 and 3 at time 20 with deadlines 140 and 150: both on time, worth 2.84, under `optimized`."""
     table = profile()
     jobs = [job("2", 2, 0.71, at=20, due=140), job("3", 2, 0.67, at=20, due=150)]
-    ran = world(Scheduler({"m": table}), [table], jobs).run()
+    ran = world(Scheduler({"m": table}, policy="optimized"), [table], jobs).run()
     assert ran.share(State.SERVED) == 1
     total = sum((receipt.accuracy or 0) * 2 for receipt in ran.receipts.values())
     assert total == pytest.approx(2.84)

@@ -1,4 +1,4 @@
-"""Train AV-digits and write its weights; a few minutes on two cores.
+"""Train AV-digits and write its weights; it took 23 minutes on two cores that other work shared.
 
     pip install -e '.[train]'
     python scripts/av_digits/train.py

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,14 @@ def test_a_body_carries_the_slos_and_the_jobs_name() -> None:
     call = decode(payload.body, payload.header_length).call
     assert call.id == "a"
     assert dict(call.parameters) == {"accuracy_slo": 0.75, "latency_slo_ms": 1500.0}
+
+
+def test_a_body_carries_what_the_job_is_worth() -> None:
+    """Weight, tenant and length travel as parameters where a workload gives them."""
+    worth = replace(job(1), weight=2.5, tenant="gold", length=3.0)
+    payload = Payloads(model(), seed=1).make(worth)
+    told = decode(payload.body, payload.header_length).call.parameters
+    assert (told["weight"], told["tenant"], told["length"]) == (2.5, "gold", 3.0)
 
 
 def test_a_modality_that_the_job_lacks_is_left_out() -> None:

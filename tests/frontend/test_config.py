@@ -26,13 +26,14 @@ def test_command_line_wins(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         'models = "a"\nprofile = ["p.json"]\nworkers = 2\nseed = 3\njob_requests = 5\n'
-        "[options]\nbatch_limit = 4\n",
+        "[tenants]\nprobes = 0.1\n[options]\nbatch_limit = 4\n",
     )
     config = read_config(path, {"workers": 4, "models": ("b", "c")})
     assert config.models == ("b", "c")
     assert config.profile == ("p.json",)
     assert config.workers == 4
     assert config.seed == 3
+    assert config.tenants == {"probes": 0.1}
     assert config.options == {"batch_limit": 4}
     assert config.limits == Limits(job_requests=5)
 
@@ -44,6 +45,10 @@ def test_command_line_wins(tmp_path: Path) -> None:
         ("workers = 0", "Expected `int` >= 1 - at `\\$.workers`"),
         ("workers = 'two'", "Expected `int`, got `str` - at `\\$.workers`"),
         ("drain_s = -1", "Expected `float` > 0.0"),
+        ("drain_s = nan", "Expected `float`"),
+        ("drain_s = inf", "Expected `float` <= 86400.0"),
+        ("tenants = {a = 0}", r"Expected `float` >= 1e-09 - at `\$.tenants"),
+        ("tenants = {a = inf}", r"Expected `float` <= 1000000000.0 - at `\$.tenants"),
         ("workers", "is not valid TOML"),
         ("workers = 1\nworkers = 2", "is not valid TOML"),
     ],

@@ -106,7 +106,7 @@ async def test_health_and_metadata(service: Service) -> None:
     assert (await get(service, "/v2/health/live")).told == {"live": True}
     assert (await get(service, "/v2/health/ready")).told == {"ready": True}
     assert (await get(service, "/v2/models/m/ready")).told == {"name": "m", "ready": True}
-    assert (await get(service, "/v2")).told["extensions"] == ["binary_tensor_data"]
+    assert (await get(service, "/v2")).told["extensions"] == ["binary_tensor_data", "schedule_policy"]
     told = (await get(service, "/v2/models/m/versions/7")).told
     assert told == (await get(service, "/v2/models/m")).told
     assert told["name"] == "m"

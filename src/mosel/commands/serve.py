@@ -107,7 +107,7 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             "workers": config.workers,
             "seed": config.seed,
         }
-        app = HttpApp(Service(engine, served, config.limits, settings))
+        app = HttpApp(Service(engine, served, config.limits, settings, config.tenants))
         run(app, engine, listening, config.drain_s, say, serving)
 
 

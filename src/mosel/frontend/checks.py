@@ -4,24 +4,18 @@ Everything is checked before anything is accepted: names, data types, shapes and
 looked into. Whether the SLOs can be met is the scheduler's business.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import InputError
 from mosel.core.tables import Profile
 from mosel.core.types import Job
 from mosel.frontend.calls import Call, Input
+from mosel.frontend.parameters import Defaults, read_parameters
 from mosel.models.base import Model, Tensor
-
-LONGEST_SLO_MS = 86_400_000
-"""A day: the longest latency SLO; beyond it a deadline says nothing, and times stay far inside 64 bits."""
-
-NS_PER_US = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +41,20 @@ class Checker:
         model: what is served.
         profile: 𝒟, whose modes say which modalities can be used together.
         limits: how much one call may carry.
+        tenants: weights of tenants; those that it does not name have 1.
     """
 
-    def __init__(self, model: Model, profile: Profile, limits: Limits) -> None:
+    def __init__(
+        self, model: Model, profile: Profile, limits: Limits, tenants: Mapping[str, float] | None = None
+    ) -> None:
         self._model = model
         self._limits = limits
         self._tensors = {tensor.name: tensor for modality in model.modalities for tensor in modality.inputs}
         self._outputs = frozenset(tensor.name for tensor in model.outputs)
         self._modes = [frozenset(mode.modalities) for mode in profile.modes]
         least = min(mode.accuracy for mode in profile.modes)
-        self._accuracy_slo = least if model.accuracy_slo is None else model.accuracy_slo
+        accuracy_slo = least if model.accuracy_slo is None else model.accuracy_slo
+        self._defaults = Defaults(accuracy_slo, model.latency_slo_s, tenants or {})
 
     def check(self, call: Call, arrival_ns: int, job_id: str) -> Checked:
         """Return `call` as a job of this model that arrived at `arrival_ns`.
@@ -68,15 +66,18 @@ class Checker:
         inputs = self._named_inputs(call)
         requests = self._requests(call.inputs)
         modalities = self._modalities(inputs)
-        accuracy_slo, latency_ns = self._slos(call.parameters)
+        wishes = read_parameters(call.parameters, self._defaults)
         job = Job(
             id=job_id,
             model=self._model.name,
             requests=requests,
-            accuracy_slo=accuracy_slo,
+            accuracy_slo=wishes.accuracy_slo,
             arrival_ns=arrival_ns,
-            deadline_ns=arrival_ns + latency_ns,
+            deadline_ns=arrival_ns + wishes.latency_ns,
             modalities=modalities,
+            weight=wishes.weight,
+            tenant=wishes.tenant,
+            length=wishes.length,
         )
         return Checked(job, inputs)
 
@@ -146,23 +147,6 @@ class Checker:
             )
         return () if len(held) == len(self._model.modalities) else tuple(held)
 
-    def _slos(self, parameters: Mapping[str, object]) -> tuple[float, int]:
-        """Return the accuracy SLO and the latency SLO in nanoseconds: the least of all limits given."""
-        for name in parameters:
-            if name not in _PARAMETERS:
-                raise InputError(
-                    f"parameter {name!r} is unknown; expected some of {', '.join(_PARAMETERS)}: leave it out"
-                )
-        accuracy_slo = _number(parameters, "accuracy_slo", self._accuracy_slo, 0.0, 1.0)
-        latency_ms = self._model.latency_slo_s * 1000
-        latency_ns = round(_positive(parameters, "latency_slo_ms", latency_ms, LONGEST_SLO_MS) * NS_PER_MS)
-        longest_us = LONGEST_SLO_MS * 1000
-        timeout_ns = round(_positive(parameters, "timeout", longest_us, longest_us) * NS_PER_US)
-        return accuracy_slo, min(latency_ns, timeout_ns)
-
-
-_PARAMETERS = ("accuracy_slo", "latency_slo_ms", "timeout")
-
 
 def _names(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(tensor.name for tensor in tensors)
@@ -185,28 +169,3 @@ def _expected(tensor: Tensor) -> str:
     limits = iter(tensor.limits)
     sizes = [f"1 to {next(limits)}" if size == -1 else str(size) for size in tensor.shape]
     return f"[{', '.join(['requests', *sizes])}]"
-
-
-def _positive(parameters: Mapping[str, object], name: str, default: float, highest: float) -> float:
-    value = _number(parameters, name, default, 0.0, highest)
-    if value == 0:
-        raise InputError(f"parameter {name} is 0; expected more than 0: leave it out for the default")
-    return value
-
-
-def _number(
-    parameters: Mapping[str, object], name: str, default: float, lowest: float, highest: float
-) -> float:
-    """Return a parameter that is a number, or a number as a string, from `lowest` to `highest`."""
-    given = parameters.get(name)
-    if given is None:
-        return default
-    try:
-        value = (
-            math.nan if isinstance(given, bool) or not isinstance(given, int | float | str) else float(given)
-        )
-    except (ValueError, OverflowError):
-        value = math.nan
-    if not lowest <= value <= highest:
-        raise InputError(f"parameter {name} is {given!r}; expected a number from {lowest:g} to {highest:g}")
-    return value

@@ -10,13 +10,17 @@ import msgspec
 from mosel.core.errors import FileError, UsageError
 from mosel.core.files import read_bytes
 from mosel.frontend.checks import Limits
+from mosel.frontend.parameters import LARGEST_WEIGHT, LEAST_WEIGHT
 from mosel.online.policies import DEFAULT
 
 CONFIG_LIMIT_BYTES = 1 << 20
 ENGINES = ("local",)
 
+LONGEST_S = 86_400.0
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Duration = Annotated[float, msgspec.Meta(gt=0)]
+Duration = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+Weight = Annotated[float, msgspec.Meta(ge=LEAST_WEIGHT, le=LARGEST_WEIGHT)]
 
 
 class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +40,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drain_s: how long jobs that were accepted may still run after SIGTERM.
         body_bytes: the largest request body.
         job_requests: the largest job.
+        tenants: each tenant's weight: what its on-time requests are worth beside those of others, which have 1.
         options: tuning of the scheduler and its policies, by the names of its `Options`.
     """
 
@@ -52,6 +57,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Duration = 30.0
     body_bytes: Count = 64 << 20
     job_requests: Count = 1024
+    tenants: dict[str, Weight] = {}
     options: dict[str, int | float | str | bool] = {}
 
     @property

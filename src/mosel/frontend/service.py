@@ -24,6 +24,8 @@ from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
 
+EXTENSIONS = ("binary_tensor_data", "schedule_policy")
+
 
 class Engine(Protocol):
     """What the service needs of an engine (`online/engine.py`)."""
@@ -58,6 +60,7 @@ class Service:
         served: the models.
         limits: how much one call may carry.
         settings: what model metadata tells of this server besides (its policy, say).
+        tenants: weights of tenants; those that it does not name have 1.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Service:
         served: Sequence[ServedModel],
         limits: Limits | None = None,
         settings: Mapping[str, str | int] | None = None,
+        tenants: Mapping[str, float] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._settings = dict(settings or {})
@@ -73,7 +77,7 @@ class Service:
         self._engine = engine
         self._served = {one.model.name: one for one in served}
         self._checkers = {
-            name: Checker(one.model, one.profile, self.limits) for name, one in self._served.items()
+            name: Checker(one.model, one.profile, self.limits, tenants) for name, one in self._served.items()
         }
         self._numbers = itertools.count(1)
         self.metrics = Metrics(tuple(self._served), engine.snapshot)
@@ -85,7 +89,7 @@ class Service:
 
     def server_metadata(self) -> dict[str, object]:
         """Return the server's name, version and protocol extensions."""
-        return {"name": "mosel", "version": __version__, "extensions": ["binary_tensor_data"]}
+        return {"name": "mosel", "version": __version__, "extensions": list(EXTENSIONS)}
 
     def model_metadata(self, name: str, version: str = "") -> dict[str, object]:
         """Return the model's tensors, with the modality and the limits of each, and its modes.

@@ -8,16 +8,23 @@ import pytest
 pytestmark = pytest.mark.process
 
 PROGRAM = """
+import sys
 from mosel.solve import assign, cover, joint, line_up
 from mosel.solve.warm_up import warm_up
+from mosel.online.engine import Engine
 from mosel.online.policies import POLICIES
 from mosel.online.scheduler import Scheduler
+from mosel.online.serving import ServedModel
+from tests.conformance import worlds
 from tests.online.driver import job, profile, world
 
 modules = (assign, cover, joint, line_up)
 functions = [f for module in modules for f in vars(module).values() if hasattr(f, "signatures")]
 count = lambda: {f.py_func.__name__: len(f.signatures) for f in functions}
-warm_up()
+if sys.argv[1] == "engine":
+    Engine([ServedModel("no:where", worlds.model(), worlds.profile())])
+else:
+    warm_up()
 before = count()
 table = profile(sizes=(1, 2, 4))
 for policy in POLICIES:
@@ -34,7 +41,10 @@ assert all(before[name] for name in called)  # those within them come with them 
 """
 
 
-def test_nothing_is_compiled_while_deciding() -> None:
-    """After the warm-up every policy, on one worker and on two, runs on functions that are compiled already."""
-    ran = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("warmed_by", ["warm_up", "engine"])
+def test_nothing_is_compiled_while_deciding(warmed_by: str) -> None:
+    """Once an engine is made, or after the warm-up, all policies run on functions that are compiled already."""
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, warmed_by], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr

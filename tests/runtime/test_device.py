@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,19 @@ def test_profiles_are_kept_apart_by_all_that_changes_them(
     }
     assert len(paths) == 6
     assert all(tmp_path in path.resolve().parents for path in paths)
+
+
+def test_naming_the_cpu_does_not_import_torch() -> None:
+    """A server on a CPU starts without torch, whose import takes seconds; its workers need it, and are told."""
+    asked = (
+        "import sys; from mosel.runtime import device; device.describe('cpu'); print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_torch_has_to_be_installed_for_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch the device of a torch model cannot be described, and the message says what to install."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match=r"framework 'torch' needs torch: pip install 'mosel\[torch\]'"):
+        describe("cpu")

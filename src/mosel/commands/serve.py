@@ -23,7 +23,6 @@ from mosel.online.policies import POLICIES, Options
 from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, server_cores
 from mosel.runtime.device import default_device, describe, pin, profile_path
 from mosel.runtime.fits import check_profile_fits
-from mosel.solve.warm_up import warm_up
 
 Say = Callable[[str], None]
 
@@ -97,7 +96,6 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             config.workers, config.policy, config.seed, device, config.threads, options
         )
         engine = Engine(served, engine_config)
-        warm_up()
         pin(server_cores(engine_config))
         names = ", ".join(one.model.name for one in served)
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from mosel.core.errors import FileError, ModelError
 from mosel.core.files import read_bytes
@@ -44,10 +44,10 @@ def lower_bound(scores: NDArray[np.float64]) -> float:
     count, mean = len(scores), float(scores.mean())
     if np.isin(scores, (0.0, 1.0)).all():
         hits = round(float(scores.sum()))
-        return float(stats.beta.ppf(1 - CONFIDENCE, hits, count - hits + 1)) if hits else 0.0
+        return float(special.betaincinv(hits, count - hits + 1, 1 - CONFIDENCE)) if hits else 0.0
     if count < 2:
         return 0.0
-    margin = stats.t.ppf(CONFIDENCE, count - 1) * scores.std(ddof=1) / np.sqrt(count)
+    margin = special.stdtrit(count - 1, CONFIDENCE) * scores.std(ddof=1) / np.sqrt(count)
     return float(max(0.0, mean - margin))
 
 

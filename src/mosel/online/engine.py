@@ -42,6 +42,7 @@ from mosel.online.events import (
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel, process_channels, served_modes
 from mosel.online.tensors import JobTensors
+from mosel.solve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +116,9 @@ class _Live:
 class Engine:
     """Serves jobs: makes workers, drives the scheduler, answers.
 
+    Making one compiles what decisions call, where that has not been done on this machine before, so that no job
+    waits for it.
+
     Args:
         models: what is served.
         config: how.
@@ -138,6 +142,7 @@ class Engine:
         journal: list[Entry] | None = None,
     ) -> None:
         config = config or EngineConfig()
+        warm_up()
         self.now_ns = now_ns
         self._models = {served.model.name: served.model for served in models}
         self._modes = {served.model.name: served_modes(served) for served in models}

@@ -4,6 +4,8 @@ The profiler and the worker call the same functions here, so that 𝒟 is measur
 in. What runs on a device is `runner.py`'s business.
 """
 
+import ctypes
+import importlib.util
 import os
 import platform
 import re
@@ -22,7 +24,9 @@ from mosel.core.tables import Device
 
 def default_device(framework: str = "torch") -> str:
     """Return the device to use where none is named: `cuda` where torch sees one, else `cpu`."""
-    return "cuda" if framework == "torch" and _torch(framework).cuda.is_available() else "cpu"
+    if framework == "numpy" or not _gpu_driver():
+        return "cpu"
+    return "cuda" if _torch(framework).cuda.is_available() else "cpu"
 
 
 def describe(device: str, framework: str = "torch") -> Device:
@@ -35,11 +39,12 @@ def describe(device: str, framework: str = "torch") -> Device:
     """
     if framework == "numpy":
         return Device(_cpu_name(), "host")
-    torch = _torch(framework)
     if device == "cpu":
+        _check_installed(framework)
         return Device(_cpu_name(), "cpu")
     if not re.fullmatch(r"cuda(:\d+)?", device):
         raise UsageError(f"device {device!r}: expected cpu, cuda or cuda:INDEX")
+    torch = _torch(framework)
     index = int(device.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise UsageError(
@@ -105,12 +110,30 @@ def profile_path(model_name: str, version: str, device: Device, threads: int = 1
     return cache_dir() / "profiles" / f"{_slug(model_name)}@{_slug(version)}" / f"{_slug(place)}.json"
 
 
+def _gpu_driver() -> bool:
+    """Whether a GPU has its driver here: if not, torch sees none, and is not imported (seconds) to be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()  # AMD's
+    return True
+
+
+def _check_installed(framework: str) -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise _no_torch(framework)
+
+
 def _torch(framework: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise UsageError(f"framework {framework!r} needs torch: pip install 'mosel[torch]'") from error
+        raise _no_torch(framework) from error
     return torch
+
+
+def _no_torch(framework: str) -> UsageError:
+    return UsageError(f"framework {framework!r} needs torch: pip install 'mosel[torch]'")
 
 
 def _cpu_name() -> str:

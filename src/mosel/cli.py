@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "Compute the exact Pareto frontier of every job size from a profile (§5.1).",
     "workload": "Write a workload: arrivals, job sizes and SLOs.",
     "simulate": "Run a workload through the scheduler in virtual time.",
+    "bound": "Print the share of requests that no schedule could exceed on time, as JSON.",
     "serve": "Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.",
     "replay": "Send a workload to a running server, each job at its own time, "
     "and record what became of every job.",

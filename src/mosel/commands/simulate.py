@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
-from mosel.core.tables import Profile, read_profile
+from mosel.core.tables import read_profiles
 from mosel.evaluation.results import Run, write_run
 from mosel.evaluation.simulate import Conditions, Outage
 from mosel.evaluation.simulate import simulate as run_simulation
@@ -52,7 +52,7 @@ def simulate(
         raise UsageError(
             "expected one or more profiles and, last, a workload: mosel simulate PROFILE… WORKLOAD"
         )
-    profiles = _profiles(paths[:-1])
+    profiles = read_profiles(paths[:-1])
     jobs = read_workload(paths[-1], {model: table.modalities for model, table in profiles.items()})
     scale, mode_scale = _scales(latency_scale)
     conditions = Conditions(workers, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
@@ -63,16 +63,6 @@ def simulate(
     summary = write_run(run, output)
     if not quiet:
         Console(stderr=True).print(summary_table([Named(output.name, summary, done.jobs)]))
-
-
-def _profiles(paths: Iterable[Path]) -> dict[str, Profile]:
-    profiles: dict[str, Profile] = {}
-    for path in paths:
-        profile = read_profile(path).profile
-        if profile.model in profiles:
-            raise UsageError(f"{path}: model {profile.model!r} has a profile already; give one for each model")
-        profiles[profile.model] = profile
-    return profiles
 
 
 def _scales(texts: Iterable[str]) -> tuple[float, dict[str, float]]:

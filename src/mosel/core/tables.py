@@ -7,14 +7,14 @@ scheduling is not known here.
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from mosel.core.errors import FileError
+from mosel.core.errors import FileError, UsageError
 from mosel.core.files import read_bytes, sha256, write_atomic
 from mosel.core.types import mode_name
 
@@ -133,6 +133,21 @@ def read_profile(path: Path) -> ProfileFile:
     """
     raw = read_bytes(path)
     return ProfileFile(decode_profile(raw, str(path)), sha256(raw))
+
+
+def read_profiles(paths: Iterable[Path]) -> dict[str, Profile]:
+    """Read one profile for each model, by the model's name.
+
+    Raises:
+        UsageError: a model has two; FileError as `read_profile`.
+    """
+    found: dict[str, Profile] = {}
+    for path in paths:
+        profile = read_profile(path).profile
+        if profile.model in found:
+            raise UsageError(f"{path}: model {profile.model!r} has a profile already; give one for each model")
+        found[profile.model] = profile
+    return found
 
 
 def decode_profile(raw: bytes, source: str) -> Profile:

@@ -42,6 +42,7 @@ BAD: dict[str, tuple[Callable[[], Model], str]] = {
     "framework": (lambda: declared(framework="jax"), "expected torch or numpy"),
     "batch": (lambda: declared(max_batch=0), "max_batch must be at least 1"),
     "precisions": (lambda: declared(precisions=()), "precisions must name one"),
+    "device precisions": (lambda: declared(precisions={"cpu": ()}), "precisions must name one"),
     "allowed": (lambda: declared(allowed=lambda _: False), "refuses every combination"),
 }
 
@@ -98,3 +99,13 @@ def test_the_usual_score_is_whether_the_largest_output_is_the_label() -> None:
     """1.0 for a hit and 0.0 for a miss, one per sample."""
     outputs = {"scores": np.array([[0.1, 0.9], [0.8, 0.2]])}
     assert classification_score(outputs, np.array([1, 1])).tolist() == [1.0, 0.0]
+
+
+def test_precisions_may_differ_by_kind_of_device() -> None:
+    """A tuple holds everywhere; a mapping only where it says, and elsewhere the devices are named."""
+    assert declared(precisions=("float32", "bfloat16")).precisions_on("cuda") == ("float32", "bfloat16")
+    by_kind = declared(precisions={"cpu": ("float32", "int8"), "cuda": ("float16",)})
+    assert by_kind.precisions_on("cpu") == ("float32", "int8")
+    assert by_kind.precisions_on("cuda") == ("float16",)
+    with pytest.raises(ModelError, match="runs on cpu or cuda, not on tpu"):
+        by_kind.precisions_on("tpu")

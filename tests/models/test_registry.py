@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from mosel.core.errors import ModelError
 from mosel.models import synthetic
+from mosel.models.base import Model, Recipe
 from mosel.models.registry import find, zoo
 
 
@@ -40,3 +42,41 @@ def test_what_names_no_model_is_a_model_error(word: str, message: str) -> None:
         find(word)
     assert message in str(raised.value)
     assert word in str(raised.value)
+
+
+def version(letter: str = "a", number: int = 1) -> Model:
+    """Return a model whose version tells its options."""
+    return dataclasses.replace(synthetic.noop, version=f"{letter}{number}")
+
+
+recipe = Recipe(version, {"letter": str, "number": int})
+
+
+def test_options_follow_a_name_after_commas() -> None:
+    """A recipe makes its model with the options given, and with its own defaults for the others."""
+    assert find(f"{__name__}:recipe").version == "a1"
+    assert find(f"{__name__}:recipe,number=7").version == "a7"
+    assert find(f"{__name__}:recipe,letter=b,number=7").version == "b7"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("size=1", "option 'size=1'; expected some of letter=…, number=…, each once"),
+        ("letter", "option 'letter'; expected"),
+        ("letter=", "option 'letter='; expected"),
+        ("letter=a,letter=b", "option 'letter=b'; expected"),
+        ("number=one", "option 'number=one' cannot be read: invalid literal"),
+    ],
+)
+def test_an_option_that_a_recipe_does_not_take_is_a_model_error(options: str, message: str) -> None:
+    """The message repeats the option and names those that there are."""
+    with pytest.raises(ModelError) as raised:
+        find(f"{__name__}:recipe,{options}")
+    assert message in str(raised.value)
+
+
+def test_a_model_that_is_none_of_a_recipe_takes_no_options() -> None:
+    """An option that would do nothing is refused."""
+    with pytest.raises(ModelError, match="takes no options; leave out seed=1"):
+        find("mosel.models.synthetic:noop,seed=1")

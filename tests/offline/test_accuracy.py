@@ -12,7 +12,7 @@ from scipy import stats
 from mosel.core.errors import FileError, ModelError
 from mosel.offline.accuracy import Accuracy, lower_bound, measure_accuracies, read_accuracies
 from mosel.offline.journal import Journal
-from mosel.offline.profiler import make_profile
+from mosel.offline.profiler import make_profile, refresh
 from mosel.offline.samples import Parts
 from mosel.offline.settings import Column, Settings
 from mosel.runtime.runner import ModelFailedError, Ran
@@ -159,3 +159,33 @@ def test_a_file_of_accuracies_that_does_not_fit_is_an_error(tmp_path: Path, text
         read_accuracies(path, model())
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_a_profile_says_which_file_its_accuracies_are_from() -> None:
+    """What was given from elsewhere carries its source."""
+    found = {combination: Accuracy(0.5, 0.5, 0) for combination in model().combinations()}
+    profile = make_profile(model(), QUICK, given=found, given_from="paper.json")
+    assert (profile.extra or {})["accuracy_file"] == "paper.json"
+
+
+def test_random_weights_are_timed_and_claim_no_accuracy(tmp_path: Path) -> None:
+    """Their profile has 0 in place of each accuracy, on no samples, and says that none is claimed."""
+    profile = make_profile(model(trained=False), QUICK, tmp_path / "profile.json")
+    assert {(m.accuracy, m.accuracy_low, m.samples) for m in profile.modes} == {(0.0, 0.0, 0)}
+    assert all(mode.latency_s[0] > 0 for mode in profile.modes)
+    assert (profile.extra or {})["accuracy_source"] == "none"
+    assert "random" in (profile.extra or {})["notes"][-1]
+    assert make_profile(model(trained=False, samples=None), QUICK).modes[0].samples == 0
+
+
+def test_a_refresh_claims_no_more_than_its_weights_allow() -> None:
+    """Random weights lose what trained ones measured; trained ones of another version are measured."""
+    trained, untrained = model(version="t"), model(version="u", trained=False)
+    first = make_profile(trained, QUICK)
+    lost = refresh(first, untrained, QUICK)
+    assert {mode.accuracy for mode in lost.modes} == {0.0}
+    assert (lost.extra or {})["accuracy_source"] == "none"
+    assert (refresh(lost, untrained, QUICK).extra or {})["accuracy_source"] == "none"
+    again = refresh(lost, trained, QUICK)
+    assert [mode.accuracy for mode in again.modes] == [mode.accuracy for mode in first.modes]
+    assert (again.extra or {})["accuracy_source"] == "measured"

@@ -84,6 +84,7 @@ def profile(
                     target,
                     previous=_previous(target, console),
                     given=read_accuracies(accuracy, found) if accuracy else None,
+                    given_from=str(accuracy or ""),
                     say=say,
                     meter=meter,
                 )

@@ -162,12 +162,15 @@ class Model:
         score: gives each sample 0..1, higher is better; the metric is the mean of these.
         metric: the metric's name.
         allowed: whether a combination of modalities may be used at all ("never without text").
-        precisions: the precisions to offer, the first being the usual one.
+        precisions: the precisions to offer, the first being the usual one; by kind of device (`cpu`, `cuda`)
+            where they differ.
         framework: `torch`, or `numpy` for functions on arrays that need no device.
         max_batch: the largest batch to profile.
         accuracy_slo: default for requests that name none; None means the least accurate mode.
         latency_slo_s: default for requests that name none.
         version: changes whenever the weights do; a profile of another version is not used.
+        trained: whether the weights mean anything. The latencies of random ones are real and their answers are
+            not: no accuracy is measured, and the samples are for timing only.
     """
 
     name: str
@@ -178,12 +181,13 @@ class Model:
     score: "Score" = classification_score
     metric: str = "accuracy"
     allowed: Callable[[tuple[str, ...]], bool] = lambda _: True
-    precisions: tuple[str, ...] = ("float32",)
+    precisions: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ("float32",)
     framework: str = "torch"
     max_batch: int = 16
     accuracy_slo: float | None = None
     latency_slo_s: float = 1.0
     version: str = "1"
+    trained: bool = True
 
     def __post_init__(self) -> None:
         problem = next(self._problems(), None)
@@ -198,6 +202,21 @@ class Model:
     def modality(self, name: str) -> Modality:
         """Return the modality called `name`; KeyError if there is none."""
         return next(m for m in self.modalities if m.name == name)
+
+    def precisions_on(self, kind: str) -> tuple[str, ...]:
+        """Return the precisions offered on a kind of device, the usual one first.
+
+        Raises:
+            ModelError: the model offers none there.
+        """
+        if isinstance(self.precisions, tuple):
+            return self.precisions
+        if kind not in self.precisions:
+            raise ModelError(
+                f"model {self.name!r}: runs on {' or '.join(self.precisions)}, not on {kind}; "
+                "choose another --device"
+            )
+        return self.precisions[kind]
 
     def combinations(self) -> tuple[tuple[str, ...], ...]:
         """Return every allowed combination of modalities, smallest first, each in the model's order."""
@@ -226,7 +245,21 @@ class Model:
                 yield from tensor.problems()
         if self.framework not in ("torch", "numpy"):
             yield f"framework {self.framework!r}; expected torch or numpy"
-        if self.max_batch < 1 or not self.precisions:
+        offered = [self.precisions] if isinstance(self.precisions, tuple) else [*self.precisions.values()]
+        if self.max_batch < 1 or not offered or not all(offered):
             yield "max_batch must be at least 1 and precisions must name one"
         if not self.combinations():
             yield "`allowed` refuses every combination of modalities"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a model is made from options, such as a checkpoint: on the command line `vilt,checkpoint=FILE`.
+
+    Attributes:
+        make: returns the model; called with the options that were given as keywords.
+        options: by name, what turns an option's text into its value; ValueError where it cannot.
+    """
+
+    make: Callable[..., Model]
+    options: Mapping[str, Callable[[str], object]]

@@ -22,7 +22,8 @@ from mosel.offline.table import by_column, mode_of
 from mosel.runtime.fits import check_profile_fits
 
 Given = Mapping[tuple[str, ...], Accuracy]
-MEASURED, GIVEN = "measured", "given"
+MEASURED, GIVEN, NONE = "measured", "given", "none"
+"""Where a profile's accuracies come from. For random weights `none` are claimed; 0 stands in their place."""
 
 
 def silent(text: str) -> None:
@@ -36,10 +37,14 @@ def make_profile(
     *,
     previous: Profile | None = None,
     given: Given | None = None,
+    given_from: str = "",
     say: Say = silent,
     meter: Meter | None = None,
 ) -> Profile:
     """Measure 𝒟 of a model and, where an output is named, write it there.
+
+    Where the model's weights are random and no accuracies are given, 0 stands in place of each accuracy and
+    `extra` says `"accuracy_source": "none"`.
 
     Args:
         model: what to profile.
@@ -47,6 +52,7 @@ def make_profile(
         output: the profile's file; `output.partial` beside it lets an interrupted run go on.
         previous: a profile whose accuracies are taken over where they still hold.
         given: accuracies by combination that were found elsewhere; nothing is then scored.
+        given_from: where they were found, for the profile.
         say: told notes of one line.
         meter: shown how far the run has come.
 
@@ -63,7 +69,7 @@ def make_profile(
         known |= run.score({column: limit for column, limit in limits.items() if column in scored})
         largest = max(limits.values())
         modes = [mode_of(run.bench, column, known[column], largest) for column in limits]
-        extra = {"accuracy_source": GIVEN if given else MEASURED, "notes": run.bench.notes}
+        extra = _source(run, given_from if given else None) | {"notes": run.bench.notes}
         profile = run.profile(modes, tuple(range(1, largest + 1)), extra)
         _write(profile, output, run)
     return profile
@@ -98,11 +104,11 @@ def refresh(
             structs.replace(old, extra={**extra, "version": model.version}), model, run.device, settings.threads
         )
         missing = [column for column in run.columns if column not in kept]
-        scored = missing if same else run.columns
+        known = _claims(run, old)
+        scored = [column for column in run.columns if column not in known]
         anew = {*moved_columns(run, kept, say), *missing}
         run.time([column for column in run.columns if column in anew], scored)
         limits = {c: run.bench.limit(c) if c in anew else len(kept[c].latency_s) for c in run.running()}
-        known = {c: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples) for c, mode in kept.items()}
         known |= run.score({column: limit for column, limit in limits.items() if column in scored})
         modes = [
             mode_of(run.bench, column, known[column], largest)
@@ -111,14 +117,15 @@ def refresh(
             for column in limits
         ]
         notes = [*extra.get("notes", ()), *run.bench.notes]
-        profile = run.profile(modes, old.batch_sizes, {"accuracy_source": MEASURED, **extra, "notes": notes})
+        stays = {"accuracy_source": MEASURED} | extra if same else _source(run, None)
+        profile = run.profile(modes, old.batch_sizes, {**stays, "notes": notes})
         _write(profile, output, run)
     return profile
 
 
 def _samples(model: Model, given: Given | None) -> Samples | None:
     samples = load_samples(model)
-    if samples is None and given is None:
+    if samples is None and given is None and model.trained:
         raise ModelError(
             f"model {model.name!r}: has no labelled samples to measure accuracy on; give the model `samples`, "
             'or accuracies found elsewhere: --accuracy FILE, a JSON object like {"audio": 0.9}'
@@ -130,8 +137,34 @@ def _given(run: Session, given: Given) -> dict[Column, Accuracy]:
     return {column: given[column.modalities] for column in run.columns}
 
 
+def _unclaimed(run: Session) -> dict[Column, Accuracy]:
+    return dict.fromkeys(run.columns, Accuracy(0.0, 0.0, 0))
+
+
+def _claims(run: Session, old: Profile) -> dict[Column, Accuracy]:
+    """Return what a refresh need not measure: what `old` says, and that random weights claim nothing."""
+    unclaimed = {} if run.model.trained else _unclaimed(run)
+    if (old.extra or {}).get("version", run.model.version) != run.model.version:
+        return unclaimed
+    return unclaimed | {
+        column: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples)
+        for column, mode in by_column(old).items()
+    }
+
+
+def _source(run: Session, given_from: str | None) -> dict[str, str]:
+    if given_from is not None:
+        return {"accuracy_source": GIVEN, "accuracy_file": given_from}
+    if run.model.trained:
+        return {"accuracy_source": MEASURED}
+    run.bench.note(f"the weights of {run.model.name} are random: latencies are real, no accuracy is claimed")
+    return {"accuracy_source": NONE}
+
+
 def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accuracy]:
     """Return the accuracies that need no new measurement: same model, weights, samples, device and software."""
+    if not run.model.trained:
+        return _unclaimed(run)
     extra = (previous.extra or {}) if previous else {}
     if previous is None or run.settings.exhaustive or run.settings.fresh:
         return {}

@@ -60,7 +60,7 @@ class Session:
         self.model, self.settings, self.samples = model, settings, samples
         self.device = describe(settings.device, model.framework)
         self.software = software(model.framework)
-        self.columns = columns_of(model)
+        self.columns = columns_of(model, self.device.kind)
         self.chosen = choose(samples, settings.samples, settings.seed) if samples else np.arange(0)
         self.journal = Journal(journal_path(output) if output else None, self._key())
         if self.journal.entries:
@@ -110,7 +110,7 @@ class Session:
             batch_sizes=tuple(sizes),
             modes=tuple(modes),
             device=self.device,
-            precision=self.model.precisions[0],
+            precision=self.model.precisions_on(self.device.kind)[0],
             software=self.software,
             measured_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             preprocess_s=preparation_s(self.model, self.samples, self.chosen) or None,

@@ -66,9 +66,9 @@ class Cell:
     size: int
 
 
-def columns_of(model: Model) -> tuple[Column, ...]:
-    """Return every column of the model's 𝒟, smallest combinations first, the usual precision first."""
-    return tuple(Column(c, precision) for precision in model.precisions for c in model.combinations())
+def columns_of(model: Model, kind: str) -> tuple[Column, ...]:
+    """Return every column of 𝒟 on a kind of device, smallest combinations first, the usual precision first."""
+    return tuple(Column(c, precision) for precision in model.precisions_on(kind) for c in model.combinations())
 
 
 class Meter(Protocol):

@@ -42,6 +42,6 @@ def _problems(profile: Profile, model: Model, device: Device, threads: int) -> I
     known = model.combinations()
     for mode in profile.modes:
         precision = profile.precision_of(mode)
-        if mode.modalities not in known or precision not in model.precisions:
+        if mode.modalities not in known or precision not in model.precisions_on(device.kind):
             name = mode_name(mode.modalities, precision)
             yield f"the profile has mode {name}, which model {model.name!r} does not offer"

@@ -90,6 +90,7 @@ def test_edited_profile(refused: Refused) -> None:
         ({"device": elsewhere()}, "p.json: the profile was measured on another machine"),
         ({"extra": {"version": "0"}}, "p.json: the profile is of version 0 of 'small'"),
         ({"extra": {"threads": 3}}, "p.json: the profile was measured with 3 CPU threads"),
+        ({"extra": {"accuracy_source": "none"}}, "model 'small' has random weights"),
     ],
 )
 def test_profile_of_something_else(refused: Refused, changes: dict[str, Any], said: str) -> None:

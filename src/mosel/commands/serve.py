@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
-from mosel.frontend.accuracies import with_accuracies
+from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
 from mosel.frontend.http import HttpApp
 from mosel.frontend.server import listen, run, url_of
@@ -158,6 +158,7 @@ def _served(models: Mapping[str, Model], config: ServeConfig, device: str, say: 
         profile = _profile_of(word, model, given.get(model.name), config, device, say)
         if config.accuracy:
             profile = with_accuracies(profile, Path(config.accuracy))
+        check_claimed(profile)
         found.append(ServedModel(word, model, profile))
     return tuple(found)
 
@@ -185,6 +186,8 @@ def _profile_of(
     here = describe(device, model.framework)
     cached = profile_path(model.name, model.version, here, config.threads)
     if path is None and not cached.exists():
+        if not (model.trained or config.accuracy):
+            raise UsageError(unclaimed(model.name))
         say(
             f"there is no profile of {model.name} on {here.name}: measuring a quick one first, "
             f"kept in {cached}; for a good one: mosel profile {word}"

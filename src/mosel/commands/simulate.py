@@ -11,6 +11,7 @@ from rich.console import Console
 from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
 from mosel.core.tables import read_profiles
+from mosel.evaluation.bound import clairvoyant_bound
 from mosel.evaluation.results import Run, write_run
 from mosel.evaluation.simulate import Conditions, Outage
 from mosel.evaluation.simulate import simulate as run_simulation
@@ -29,6 +30,7 @@ def simulate(
     noise: float = 0.0,
     outage: tuple[str, ...] = (),
     charge_decisions: bool = False,
+    bound: bool = False,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     quiet: bool = False,
 ) -> None:
@@ -45,6 +47,7 @@ def simulate(
         noise: coefficient of variation of a log-normal factor on every batch's latency.
         outage: WORKER:FROM:TO in seconds, when a worker is lost and when it is back; may be repeated.
         charge_decisions: let the wall time of each decision pass in virtual time as well.
+        bound: also find the share of requests that no schedule could exceed on time, as `mosel bound` does.
         output: the run directory.
         quiet: print no table.
     """
@@ -58,8 +61,19 @@ def simulate(
     conditions = Conditions(workers, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
     scheduler = Scheduler(profiles, workers=workers, policy=policy, seed=seed)
     done = run_simulation(scheduler, profiles, jobs, conditions)
+    at_most = clairvoyant_bound(profiles, jobs, conditions) if bound else None
     extra = {"reasons": done.reasons, **conditions.departures()}
-    run = Run(policy, workers, seed, done.jobs, done.batches, jobs.columns, extra, done.decisions_ns)
+    run = Run(
+        policy,
+        workers,
+        seed,
+        done.jobs,
+        done.batches,
+        jobs.columns,
+        extra,
+        done.decisions_ns,
+        bound=at_most,
+    )
     summary = write_run(run, output)
     if not quiet:
         Console(stderr=True).print(summary_table([Named(output.name, summary, done.jobs)]))

@@ -225,3 +225,5 @@ def _summary_problems(run: Recorded) -> Iterator[str]:
             wrong = abs(given - value) > ROUNDING * max(1, abs(value))
         if wrong:
             yield f"summary.json says {key} = {given}; the jobs say {value}"
+    if said.bound is not None and served / total > said.bound + ROUNDING:
+        yield f"{served / total} is on time, above the bound of {said.bound}"

@@ -112,7 +112,8 @@ class Run:
     """One run: its settings, every job in the workload's order and every batch that started.
 
     `decisions_ns` are the wall times of the scheduler's decisions, where they are known; `wall` holds other
-    measurements of this one execution. Neither is part of the result.
+    measurements of this one execution. Neither is part of the result. `bound` is the share of requests that any
+    schedule could at most serve on time (`bound.py`), where that was asked for.
     """
 
     policy: str
@@ -124,6 +125,7 @@ class Run:
     extra: Mapping[str, Any] = field(default_factory=dict)
     decisions_ns: Sequence[int] = ()
     wall: Mapping[str, float] = field(default_factory=dict)
+    bound: float | None = None
 
 
 def modes_run(batches: Iterable[BatchResult]) -> dict[str, dict[str, int]]:
@@ -178,7 +180,7 @@ def summarise(run: Run) -> Summary:
         jct_s=_jct(run.jobs),
         throughput_rps=_throughput_rps(run.jobs, on_time),
         violation_ratio=_share(total - on_time, total),
-        bound=None,
+        bound=run.bound,
         extra=dict(run.extra),
     )
 

@@ -12,6 +12,12 @@ LEAST_SHARE = 0.005
 """Modes under this share of requests are summed up as one."""
 
 
+NONE = "–"
+
+BOUND_ROWS = ("at most on time", "share of the bound")
+"""Rows that stand only where some run has a bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A run with the name that tells it from others."""
@@ -36,6 +42,7 @@ def summary_rows(runs: Sequence[Named]) -> list[tuple[str, list[str]]]:
     """Return label and one cell a run, of every figure, the modes used below the others."""
     figures = [_figures(run) for run in runs]
     rows = [(label, [figure[label] for figure in figures]) for label in (figures[0] if figures else ())]
+    rows = [(label, cells) for label, cells in rows if label not in BOUND_ROWS or set(cells) != {NONE}]
     shares = [dict(mode_shares(run.jobs)) for run in runs]
     total = Counter[str]()
     for share in shares:
@@ -63,10 +70,12 @@ def _figures(run: Named) -> dict[str, str]:
         "policy": summary.policy,
         "requests": f"{summary.requests:,}",
         "on time": _percent(summary.on_time),
+        BOUND_ROWS[0]: NONE if summary.bound is None else _percent(summary.bound),
+        BOUND_ROWS[1]: _percent(summary.on_time / summary.bound) if summary.bound else NONE,
         "violation ratio": _percent(summary.violation_ratio),
         "late / dropped": f"{_percent(summary.late)} / {_percent(summary.dropped)}",
         "rejected / failed": f"{_percent(summary.rejected)} / {_percent(summary.failed)}",
-        "accuracy": "–" if summary.accuracy is None else f"{summary.accuracy:.4f}",
+        "accuracy": NONE if summary.accuracy is None else f"{summary.accuracy:.4f}",
         "effective accuracy": f"{summary.effective_accuracy:.4f}",
         "completion, mean": _duration(jct.mean),
         "completion, p50": _duration(jct.p50),
@@ -81,5 +90,5 @@ def _percent(share: float) -> str:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "–"
+        return NONE
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

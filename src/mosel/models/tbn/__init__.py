@@ -1,0 +1,119 @@
+"""TBN, action recognition from image, motion and sound (Kazakos et al. 2019): late fusion of three modalities.
+
+Each request is a clip of which some moments, its segments, are sent: a frame, the optical flow of five frames,
+and 1.279 s of sound around each. Verb and noun are answered apart; an action is right when both are. Importing
+this module imports no torch: that is the worker's business. Zoo names `tbn` (as published) and `tbn-small`.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mosel.core.errors import ModelError
+from mosel.models.base import BatchFunction, Modality, Model, Recipe, Tensor
+from mosel.models.loading import version_of
+from mosel.models.tbn import preprocess
+from mosel.models.tbn.shape import FLOW_CHANNELS, SHAPES, Shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LARGEST_SIDE = 1280
+"""Of frames as they arrive, in pixels."""
+
+
+def tbn(
+    size: str = "full", *, segments: int | None = None, checkpoint: Path | None = None, seed: int = 0
+) -> Model:
+    """Return TBN as it is profiled and served.
+
+    Args:
+        size: `full`, as published, or `small`, a quarter of its channels on frames of 96 × 96.
+        segments: how many moments of a clip a request holds; by default 25 (full) or 3 (small).
+        checkpoint: published weights; without them weights are random, and accuracies have to come from
+            elsewhere.
+        seed: of random weights.
+
+    Raises:
+        ModelError: there is no such size, or no segment.
+        FileError: the checkpoint cannot be read.
+    """
+    if size not in SHAPES:
+        raise ModelError(f"model tbn: size {size!r}; expected one of {', '.join(SHAPES)}")
+    shape = replace(SHAPES[size], segments=SHAPES[size].segments if segments is None else segments)
+    if shape.segments < 1:
+        raise ModelError(f"model tbn: {shape.segments} segments; expected at least one")
+    return Model(
+        name="tbn" if size == "full" else f"tbn-{size}",
+        modalities=_modalities(shape),
+        outputs=(Tensor("verb", "FP32", (shape.verbs,)), Tensor("noun", "FP32", (shape.nouns,))),
+        load=functools.partial(_load, shape, checkpoint, seed),
+        score=action_score,
+        metric="action top-1",
+        precisions={"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16", "bfloat16")},
+        max_batch=4 if size == "full" else 16,
+        latency_slo_s=30.0 if size == "full" else 1.0,
+        version=version_of(checkpoint, seed),
+        trained=checkpoint is not None,
+    )
+
+
+def action_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -> "NDArray[np.float64]":
+    """Return 1.0 for each sample whose verb and noun are both right; `labels`, (samples, 2), in that order."""
+    verbs, nouns = (outputs[name].argmax(axis=1) for name in ("verb", "noun"))
+    hits: NDArray[np.float64] = ((verbs == labels[:, 0]) & (nouns == labels[:, 1])).astype(np.float64)
+    return hits
+
+
+def _modalities(shape: Shape) -> tuple[Modality, ...]:
+    segments, side = shape.segments, shape.side
+    limits = (LARGEST_SIDE, LARGEST_SIDE)
+    spectrogram = (segments, preprocess.FREQUENCIES, preprocess.TIMES)
+    return (
+        Modality(
+            "rgb",
+            (Tensor("rgb", "UINT8", (segments, -1, -1, 3), limits),),
+            preprocess=functools.partial(preprocess.rgb, side=side),
+            prepared=(Tensor("rgb", "UINT8", (segments, 3, side, side)),),
+        ),
+        Modality(
+            "flow",
+            (Tensor("flow", "UINT8", (segments, FLOW_CHANNELS, -1, -1), limits),),
+            preprocess=functools.partial(preprocess.flow, side=side),
+            prepared=(Tensor("flow", "UINT8", (segments, FLOW_CHANNELS, side, side)),),
+        ),
+        Modality(
+            "audio",
+            (
+                Tensor("audio", "FP32", (segments, preprocess.AUDIO_SAMPLES)),
+                Tensor("audio_rate", "INT32", (1,)),
+            ),
+            preprocess=preprocess.audio,
+            prepared=(Tensor("audio", "FP32", spectrogram),),
+        ),
+    )
+
+
+def _load(shape: Shape, checkpoint: Path | None, seed: int, device: str, precision: str) -> BatchFunction:
+    """Return the network on `device`, its normalisations merged into its convolutions.
+
+    Raises:
+        ModelError: the precision is not offered there, or torch is not installed.
+        FileError: the checkpoint is none of this network.
+    """
+    try:
+        from mosel.models.tbn.weights import load_network
+    except ImportError as error:
+        raise ModelError(f"model tbn: {error}; run: pip install 'mosel[zoo]'") from error
+    network: BatchFunction = load_network(shape, checkpoint, seed, device, precision)
+    return network
+
+
+OPTIONS = {"segments": int, "checkpoint": Path, "seed": int}
+
+full = Recipe(functools.partial(tbn, "full"), OPTIONS)
+small = Recipe(functools.partial(tbn, "small"), OPTIONS)

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from mosel.solve.assign import Assignment, Options, best, exact, greedy, keep_feasible, tight
+from mosel.solve.assign import Assignment, Options, Search, best, exact, greedy, keep_feasible, tight
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Queue = tuple[list[tuple[Ints, Floats]], Ints]
+
+NO_CAP = 1 << 60
 
 
 @st.composite
@@ -41,8 +43,8 @@ def brute_force(jobs: list[tuple[Ints, Floats]], budget: Ints) -> float | None:
     return max(gains, default=None)
 
 
-def by_highs(jobs: list[tuple[Ints, Floats]], budget: Ints) -> float | None:
-    """The best total gain by HiGHS, gap 0; None where it finds nothing feasible."""
+def by_highs(jobs: list[tuple[Ints, Floats]], budget: Ints, whole: bool = True) -> float | None:
+    """The best total gain by HiGHS, gap 0; None where it finds nothing feasible. Or the relaxation."""
     counts = [len(latency) for latency, _ in jobs]
     total, starts = sum(counts), np.cumsum([0, *counts])
     one, work = np.zeros((len(jobs), total)), np.zeros((len(jobs), total))
@@ -51,9 +53,8 @@ def by_highs(jobs: list[tuple[Ints, Floats]], budget: Ints) -> float | None:
         work[i:, starts[i] : starts[i + 1]] = latency
     rules = [LinearConstraint(one, 1, 1), LinearConstraint(work, -np.inf, budget.astype(float))]
     cost = -np.concatenate([gain for _, gain in jobs])
-    found = milp(
-        cost, integrality=np.ones(total), bounds=Bounds(0, 1), constraints=rules, options={"mip_rel_gap": 0}
-    )
+    which = np.full(total, int(whole))
+    found = milp(cost, integrality=which, bounds=Bounds(0, 1), constraints=rules, options={"mip_rel_gap": 0})
     return -float(found.fun) if found.success else None
 
 
@@ -109,18 +110,38 @@ def realistic(jobs: int, seed: int, slack: float = 2.0) -> Queue:
     return found, np.maximum.accumulate(np.array(budget, np.int64))
 
 
-@pytest.mark.parametrize("jobs", [1, 2, 8, 25])
-@pytest.mark.parametrize("slack", [0.0, 0.3, 3.0])
-def test_exact_agrees_with_highs(jobs: int, slack: float) -> None:
-    """On queues too long for brute force the total is that of HiGHS with no gap."""
-    for seed in range(3):
-        queue, budget = realistic(jobs, seed, slack)
-        found = exact(Options.of(queue), budget)
-        expected = by_highs(queue, budget)
+@pytest.mark.parametrize("block", range(12))
+def test_exact_agrees_with_highs_on_hundreds_of_queues(block: int) -> None:
+    """On 25 queues a block, of 1 to 12 jobs and from no slack to plenty, the total is HiGHS's with no gap."""
+    for seed in range(25 * block, 25 * block + 25):
+        queue, budget = realistic(1 + seed % 12, seed, (0.0, 0.1, 0.3, 1.0, 3.0)[seed % 5])
+        assert_best(queue, budget)
+
+
+@pytest.mark.parametrize("slack", [0.1, 0.5, 2.0])
+def test_exact_agrees_with_highs_on_longer_queues(slack: float) -> None:
+    """25 and 40 jobs: the total is that of HiGHS with no gap."""
+    for jobs in (25, 40):
+        assert_best(*realistic(jobs, jobs, slack))
+
+
+def assert_best(queue: list[tuple[Ints, Floats]], budget: Ints) -> None:
+    """Assert that `exact` finds what HiGHS finds, to 1e-6, and says that it has no gap."""
+    found, expected = exact(Options.of(queue), budget), by_highs(queue, budget)
+    assert found is not None
+    assert expected is not None
+    assert_holds(found, queue, budget)
+    assert found.gap == 0
+    assert found.gain == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_the_bound_of_greedy_is_the_linear_programme() -> None:
+    """The upper bound is what HiGHS finds when a job may be divided among its options."""
+    for seed in range(20):
+        queue, budget = realistic(2 + seed, seed, 0.1 + seed / 10)
+        found = greedy(Options.of(queue), budget)
         assert found is not None
-        assert expected is not None
-        assert_holds(found, queue, budget)
-        assert found.gain == pytest.approx(expected, rel=1e-7)
+        assert found.upper_bound == pytest.approx(by_highs(queue, budget, whole=False), rel=1e-9)
 
 
 def test_greedy_is_within_half_a_percent_on_average() -> None:
@@ -152,6 +173,77 @@ def test_beyond_the_work_cap_the_greedy_answer_stands_in() -> None:
     uncapped = best(options, budget)
     assert uncapped is not None
     assert uncapped.gain == whole.gain
+
+
+def test_a_job_that_arrives_late_leaves_the_states_before_it_alone() -> None:
+    """Forty jobs, then one behind them: only that one's states are computed, and the answer is the best."""
+    queue, budget = realistic(40, 5, 0.5)
+    search = Search()
+    search.best(Options.of(queue), budget, NO_CAP)
+    assert search.reused == 0
+    before = search._states._starts[:42].copy()
+    queue.append((np.array([9, 30, 50]), np.array([1.0, 1.4, 1.6])))
+    budget = np.append(budget, budget[-1] + 30)
+    found = search.best(Options.of(queue), budget, NO_CAP)
+    assert search.reused == 40
+    assert np.array_equal(search._states._starts[:42], before)
+    fresh = Search()
+    expected = fresh.best(Options.of(queue), budget, NO_CAP)
+    assert found is not None
+    assert expected is not None
+    assert found.gain == pytest.approx(expected.gain, abs=1e-9)
+    assert_holds(found, queue, budget)
+    assert search._states.work < fresh._states.work / 5
+
+
+def test_states_are_dropped_where_they_no_longer_hold() -> None:
+    """A tighter budget, other options or jobs in front: only what stands before them is taken over."""
+    queue, budget = realistic(40, 5, 0.5)
+    options = Options.of(queue)
+    search = Search()
+    search.best(options, budget, NO_CAP)
+    search.best(options, budget, NO_CAP)
+    assert search.reused == 40
+    tighter = budget.copy()
+    tighter[30:] -= 1
+    search.best(options, tighter, NO_CAP)
+    assert search.reused <= 30
+    other = [*queue[:10], (queue[10][0], queue[10][1] + 0.001), *queue[11:]]
+    search.best(Options.of(other), tighter, NO_CAP)
+    assert search.reused <= 10
+    search.best(Options.of(queue[1:]), tighter[1:], NO_CAP)
+    assert search.reused == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_search_that_remembers_finds_what_a_fresh_one_finds(data: st.DataObject) -> None:
+    """Whatever comes, goes and changes between searches, the total is the best and proven so."""
+    search = Search()
+    seed = data.draw(st.integers(0, 10**6))
+    rng = np.random.default_rng(seed)
+    queue, budget = realistic(12, seed, data.draw(st.sampled_from([0.1, 0.5, 2.0])))
+    spare = realistic(12, seed + 1)[0]
+    for _ in range(6):
+        what = data.draw(st.sampled_from(["append", "insert", "remove", "tighten", "cap"]))
+        at = int(rng.integers(len(queue))) if what != "append" else len(queue)
+        if what in ("append", "insert") and spare:
+            queue.insert(at, spare.pop())
+            more = int(queue[at][0][0]) + int(rng.integers(0, 60))
+            before = budget[at - 1] if at else 0
+            budget = np.concatenate([budget[:at], [before + more], budget[at:] + more])
+        elif what == "remove" and len(queue) > 1:
+            del queue[at]
+            budget = np.delete(budget, at)
+        elif what == "tighten":
+            budget = np.maximum(budget - int(rng.integers(0, 9)), 0)
+        found = search.best(Options.of(queue), budget, 40 if what == "cap" else NO_CAP)
+        expected = exact(Options.of(queue), budget)
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            assert_holds(found, queue, budget)
+            assert found.gain <= expected.gain + 1e-8 <= found.upper_bound + 2e-8
+            assert what == "cap" or found.gain == pytest.approx(expected.gain, abs=1e-8)
 
 
 def test_an_empty_queue_and_an_impossible_one() -> None:

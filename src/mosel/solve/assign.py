@@ -4,10 +4,10 @@ Jobs stand in the order in which they run. Job i has options (latency, gain), as
 up to and including job i has to fit into budget i. With one budget this is the paper's multiple-choice
 knapsack; with a budget per job it also keeps every job before the violator on time.
 
-`exact` is a dynamic programme over Pareto states (elapsed, gain), pruned at each job's budget and by an upper
-bound; `greedy` climbs each job's concave hull by gain per nanosecond, and also returns the value of that
-relaxation as an upper bound. `best` runs the first within a work cap and falls back to the second, so every
-answer knows its own gap.
+`greedy` climbs each job's concave hull by gain per nanosecond, in time close to linear, and returns the value
+of that relaxation as an upper bound. `exact` is a dynamic programme over Pareto states (`solve/states.py`),
+pruned by that bound. `best` searches within a work cap and falls back to the greedy answer, so every answer
+knows its own gap. A `Search` keeps its states: jobs that stay where they were are not gone through again.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,27 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mosel.solve.states import TIE, Columns, States
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-TIE = 1e-9
-"""Values that differ by less count as equal."""
+WORK_CAP = 100_000
+"""How many state × option pairs `best` looks at before it settles for the greedy answer: 2 to 5 ms."""
 
-WORK_CAP = 50_000
-"""How many state × option pairs `best` looks at before it settles for the greedy answer."""
+LONG = 250
+"""Queues of more jobs get proportionally fewer pairs: the longer they are, the nearer is greedy to the best."""
+
+FIRST_TRY = 2_000
+"""How many pairs are spent on the whole gap at once; most short queues need no more."""
+
+SHARES = (0.05, 0.15, 0.4, 1.0)
+"""The shares of the greedy answer's gap that are searched, one after the other, until one holds the best."""
+
+NO_LIMIT = 1 << 60
+
+REUSED_SHARE = 0.02
+"""States are taken over as long as they cover all but this share of the gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +79,80 @@ class Assignment:
         return 0.0 if self.upper_bound <= 0 else max(0.0, 1 - self.gain / self.upper_bound)
 
 
-def best(options: Options, budget_ns: Ints, work_cap: int = WORK_CAP) -> Assignment | None:
-    """Return the best assignment if it is found within `work_cap`, else the greedy one with its bound.
+class Search:
+    """The exact search, with the states of the last one kept for the next.
 
-    Args:
-        options: each job's options, jobs in running order.
-        budget_ns: of shape (jobs,): what all work up to and including each job has to fit into.
-        work_cap: see `WORK_CAP`.
+    States of the jobs before the first that differs (in its options or its budget) are taken over as far as
+    they cover what could now be best: a job that arrives late in deadline order leaves those before it alone.
 
-    Returns:
-        None if not even the cheapest option of every job fits.
+    Attributes:
+        reused: for how many jobs the last answer took over states that it had.
+        proven: whether the last answer is known to be the best.
     """
-    return exact(options, budget_ns, work_cap) or greedy(options, budget_ns)
+
+    def __init__(self) -> None:
+        self.reused = 0
+        self.proven = True
+        self._states = States()
+
+    def best(self, options: Options, budget_ns: Ints, work_cap: int = WORK_CAP) -> Assignment | None:
+        """Return the best assignment if it is found within `work_cap`, else the greedy one with its bound.
+
+        Args:
+            options: each job's options, jobs in running order.
+            budget_ns: of shape (jobs,): what all work up to and including each job has to fit into.
+            work_cap: see `WORK_CAP` and `LONG`.
+
+        Returns:
+            None if not even the cheapest option of every job fits.
+        """
+        self.reused, self.proven = 0, True
+        if not options.jobs:
+            return Assignment(np.empty(0, np.int64), 0.0, 0.0)
+        columns = options.offsets, options.latency_ns, options.gain, tight(budget_ns)
+        start, least, bound, prices = _greedy(*columns)
+        if len(start) == 0:
+            return None
+        if bound - least <= TIE:
+            return Assignment(start, float(least), float(least))
+        near = Assignment(start, float(least), float(bound))
+        return self._search(columns, prices, near, work_cap * LONG // max(LONG, options.jobs))
+
+    def _search(self, columns: Columns, prices: Floats, near: Assignment, work_cap: int) -> Assignment:
+        """Look for what is better than the greedy answer, in ever larger shares of its gap."""
+        states, gap = self._states, near.upper_bound - near.gain
+        kept, floor = states.take(columns, prices, near.upper_bound - REUSED_SHARE * gap)
+        tries = [(near.gain, 0, FIRST_TRY)]
+        tries += [(max(near.upper_bound - share * gap, near.gain), 0, NO_LIMIT) for share in SHARES]
+        if kept:
+            tries.insert(0, (max(floor, near.gain), kept, NO_LIMIT))
+        bound = near.upper_bound
+        for target, start, limit in tries:
+            if target >= bound:  # it is known that nothing is above
+                continue
+            choice, gain, finished = states.run(columns, prices, target, start, min(limit, work_cap))
+            work_cap -= states.work
+            if finished and len(choice):
+                self.reused = start
+                return Assignment(choice, float(gain), float(gain))
+            if finished:
+                bound = target
+            elif limit > work_cap:  # a wider search would be longer still
+                break
+        self.proven = bound <= near.gain + TIE
+        return Assignment(near.choice, near.gain, near.gain if self.proven else bound)
 
 
-def exact(options: Options, budget_ns: Ints, work_cap: int = 1 << 62) -> Assignment | None:
+def best(options: Options, budget_ns: Ints, work_cap: int = WORK_CAP) -> Assignment | None:
+    """Return what a `Search` that has seen nothing before finds; see `Search.best`."""
+    return Search().best(options, budget_ns, work_cap)
+
+
+def exact(options: Options, budget_ns: Ints, work_cap: int = NO_LIMIT) -> Assignment | None:
     """Return the best assignment, or None if there is none or the work cap was reached."""
-    if not options.jobs:
-        return Assignment(np.empty(0, np.int64), 0.0, 0.0)
-    columns = options.offsets, options.latency_ns, options.gain, tight(budget_ns)
-    start, least, bound, prices = _greedy(*columns)
-    if len(start) == 0:
-        return None
-    if bound - least <= TIE:
-        return Assignment(start, float(least), float(least))
-    choice, gain, finished = _exact(*columns, prices, least, work_cap)
-    if not finished:
-        return None
-    if len(choice) == 0:  # no state could beat the greedy answer
-        return Assignment(start, float(least), float(least))
-    return Assignment(choice, float(gain), float(gain))
+    search = Search()
+    found = search.best(options, budget_ns, work_cap)
+    return found if search.proven else None
 
 
 def greedy(options: Options, budget_ns: Ints) -> Assignment | None:
@@ -133,187 +190,144 @@ def _keep_feasible(least: Any, budget: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _exact(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any, least: float, work_cap: int) -> Any:
-    """Pareto states job by job; each state remembers its parent and option for the way back.
+def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
+    """Upgrades along each job's concave hull, the most gain per nanosecond first, where slack allows.
 
-    `prices` are the relaxation's: what a nanosecond of work at each job costs in gain. A state from which even
-    the priced relaxation of the jobs to come cannot beat `least` is left out.
+    Returns (choice, its value, the relaxation's value, prices): the relaxation may take a part of an upgrade,
+    and its price at a job is the gain that a nanosecond of work there costs. All empty if nothing fits.
     """
     jobs = len(offsets) - 1
-    nothing = np.empty(0, np.int64)
-    ahead = _ahead(offsets, latency, gain, budget, prices)
-    starts = np.zeros(jobs + 2, np.int64)
-    starts[1] = 1
-    capacity = 1024
-    elapsed = np.zeros(capacity, np.int64)
-    value = np.zeros(capacity, np.float64)
-    parent = np.zeros(capacity, np.int64)
-    option = np.zeros(capacity, np.int64)
-    filled = 1
-    work = 0
-    for job in range(jobs):
-        low, high = offsets[job], offsets[job + 1]
-        first, last = starts[job], starts[job + 1]
-        work += (last - first) * (high - low)
-        if work > work_cap:
-            return nothing, 0.0, False
-        price = prices[job + 1] if job + 1 < jobs else 0.0
-        # A k-way merge over the options: states are ascending, so each option's sums are ascending too.
-        heads = np.full(high - low, first, np.int64)
-        begin = filled
-        while True:
-            chosen, soonest = -1, np.int64(0)
-            for index in range(high - low):
-                if heads[index] < last:
-                    total = elapsed[heads[index]] + latency[low + index]
-                    if total > budget[job]:
-                        heads[index] = last
-                    elif chosen < 0 or total < soonest:
-                        chosen, soonest = index, total
-            if chosen < 0:
-                break
-            state = heads[chosen]
-            heads[chosen] += 1
-            worth = value[state] + gain[low + chosen]
-            if worth - price * soonest + ahead[job + 1] <= least + TIE:
-                continue
-            if filled > begin:
-                if worth <= value[filled - 1] + 1e-12:
-                    continue
-                if elapsed[filled - 1] == soonest:
-                    filled -= 1
-            if filled == capacity:
-                capacity *= 2
-                elapsed = np.append(elapsed, np.empty_like(elapsed))
-                value = np.append(value, np.empty_like(value))
-                parent = np.append(parent, np.empty_like(parent))
-                option = np.append(option, np.empty_like(option))
-            elapsed[filled] = soonest
-            value[filled] = worth
-            parent[filled] = state
-            option[filled] = chosen
-            filled += 1
-        starts[job + 2] = filled
-        if filled == begin:
-            return nothing, least, True
-    choice = np.empty(jobs, np.int64)
-    state = filled - 1
-    total_gain = value[state]
-    for job in range(jobs - 1, -1, -1):
-        choice[job] = option[state]
-        state = parent[state]
-    return choice, total_gain, True
-
-
-@njit(cache=True, nogil=True)
-def _ahead(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any) -> Any:
-    """For every i the priced relaxation of jobs i and later; work e before them takes prices[i]·e off it."""
-    jobs = len(offsets) - 1
-    ahead = np.zeros(jobs + 1, np.float64)
-    for job in range(jobs - 1, -1, -1):
-        top = -np.inf
-        for index in range(offsets[job], offsets[job + 1]):
-            top = max(top, gain[index] - prices[job] * latency[index])
-        later = prices[job + 1] if job + 1 < jobs else 0.0
-        ahead[job] = ahead[job + 1] + top + (prices[job] - later) * budget[job]
-    return ahead
-
-
-@njit(cache=True, nogil=True)
-def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
-    """Upgrades along each job's concave hull, the most gain per nanosecond first, where slack allows."""
-    jobs = len(offsets) - 1
+    first = offsets[:-1]
+    slack = budget - np.cumsum(latency[first])
+    if slack.min() < 0:
+        return np.empty(0, np.int64), 0.0, 0.0, np.empty(0, np.float64)
+    step_job, step_to, density = _hulls(offsets, latency, gain)
+    order = np.argsort(-density, kind="mergesort")
+    prices, bound = _relaxed(offsets, latency, gain, slack, step_job, step_to, density, order)
+    least, added = _tree(slack)
     choice = np.zeros(jobs, np.int64)
-    slack = np.empty(jobs, np.int64)
-    elapsed = np.int64(0)
-    value = 0.0
-    for job in range(jobs):
-        elapsed += latency[offsets[job]]
-        value += gain[offsets[job]]
-        slack[job] = budget[job] - elapsed
-        if slack[job] < 0:
-            return np.empty(0, np.int64), 0.0, 0.0, np.empty(0, np.float64)
-    for job in range(jobs - 2, -1, -1):
-        slack[job] = min(slack[job], slack[job + 1])
-    steps = len(latency)
-    step_job = np.empty(steps, np.int64)
-    step_to = np.empty(steps, np.int64)
-    density = np.empty(steps, np.float64)
-    count = 0
-    for job in range(jobs):
-        low, high = offsets[job], offsets[job + 1]
-        at = low
-        while at < high - 1:
-            steepest, to = -1.0, at
-            for other in range(at + 1, high):
-                rise = (gain[other] - gain[at]) / max(latency[other] - latency[at], np.int64(1))
-                if rise >= steepest:
-                    steepest, to = rise, other
-            step_job[count], step_to[count], density[count] = job, to - low, steepest
-            count += 1
-            at = to
-    order = np.argsort(-density[:count], kind="mergesort")
-    relaxed = slack.copy()
-    bound = value
     blocked = np.zeros(jobs, np.bool_)
-    prices = np.zeros(jobs, np.float64)
-    full = 0
-    while count and full < jobs and relaxed[full] <= 0:
-        prices[full] = density[order[0]]
-        full += 1
-    at_choice = np.zeros(jobs, np.int64)
+    value = gain[first].sum()
     for index in order:
         job, to = step_job[index], step_to[index]
-        base = offsets[job]
-        worth = gain[base + to] - gain[base + at_choice[job]]
-        extra = latency[base + to] - latency[base + at_choice[job]]
-        room = relaxed[job]
-        share = min(extra, room)
-        if share > 0:
-            bound += worth * (share / extra)
-            _spend(relaxed, job, share)
-            while full < jobs and relaxed[full] <= 0:
-                prices[full] = density[index]
-                full += 1
-        elif extra == 0:
-            bound += worth
-        at_choice[job] = to
         if blocked[job]:
             continue
-        # The integral choice may stand below the relaxed one; measure the step from where it stands.
-        need = latency[base + to] - latency[base + choice[job]]
-        if need <= slack[job]:
-            value += gain[base + to] - gain[base + choice[job]]
-            _spend(slack, job, need)
+        # The choice may stand below the relaxed one; the step is measured from where it stands.
+        at, there = first[job] + choice[job], first[job] + to
+        if latency[there] - latency[at] <= _room(least, added, job):
+            _spend(least, added, job, latency[there] - latency[at])
+            value += gain[there] - gain[at]
             choice[job] = to
         else:
             blocked[job] = True
-    value = _fill(offsets, latency, gain, slack, choice, value)
+    value += _fill(offsets, latency, gain, least, added, choice)
     return choice, value, max(bound, value), prices
 
 
 @njit(cache=True, nogil=True)
-def _spend(slack: Any, job: int, amount: int) -> None:
-    """Take `amount` of work at `job`: it and all later jobs lose it, and earlier ones are held by the least."""
-    for later in range(job, len(slack)):
-        slack[later] -= amount
-    held = slack[job]
-    for earlier in range(job - 1, -1, -1):
-        if slack[earlier] <= held:
-            break
-        slack[earlier] = held
+def _hulls(offsets: Any, latency: Any, gain: Any) -> Any:
+    """The upper concave hull of each job's options as steps: (job, option reached, gain per nanosecond)."""
+    step_job = np.empty(len(latency), np.int64)
+    step_to = np.empty(len(latency), np.int64)
+    density = np.empty(len(latency), np.float64)
+    count = 0
+    for job in range(len(offsets) - 1):
+        low, begin = offsets[job], count
+        for to in range(low + 1, offsets[job + 1]):
+            while True:
+                at = low if count == begin else low + step_to[count - 1]
+                rise = (gain[to] - gain[at]) / max(latency[to] - latency[at], np.int64(1))
+                if count == begin or density[count - 1] > rise:
+                    break
+                count -= 1
+            step_job[count], step_to[count], density[count] = job, to - low, rise
+            count += 1
+    return step_job[:count], step_to[:count], density[:count]
 
 
 @njit(cache=True, nogil=True)
-def _fill(offsets: Any, latency: Any, gain: Any, slack: Any, choice: Any, value: float) -> float:
+def _relaxed(
+    offsets: Any, latency: Any, gain: Any, slack: Any, step_job: Any, step_to: Any, density: Any, order: Any
+) -> Any:
+    """The relaxation's (prices, value): steps in `order`, in part where slack ends.
+
+    It is the linear programme's optimum: slack with nested limits is a polymatroid, on which greedy is exact.
+    """
+    jobs = len(slack)
+    least, added = _tree(slack)
+    at = offsets[:-1].copy()
+    prices = np.zeros(jobs, np.float64)
+    value = gain[at].sum()
+    full = 0  # jobs before this one have no slack left
+    for index in order:
+        while full < jobs and _room(least, added, full) <= 0:
+            prices[full] = density[index]
+            full += 1
+        job = step_job[index]
+        to = offsets[job] + step_to[index]
+        worth, extra = gain[to] - gain[at[job]], latency[to] - latency[at[job]]
+        at[job] = to
+        if extra == 0:
+            value += worth
+        elif job >= full:
+            share = min(extra, _room(least, added, job))
+            value += worth * (share / extra)
+            _spend(least, added, job, share)
+            while full < jobs and _room(least, added, full) <= 0:
+                prices[full] = density[index]
+                full += 1
+    return prices, value
+
+
+@njit(cache=True, nogil=True)
+def _fill(offsets: Any, latency: Any, gain: Any, least: Any, added: Any, choice: Any) -> float:
     """Spend what is left on single better options, off the hull too, one job after the other."""
+    value = 0.0
     for job in range(len(choice)):
-        base, high = offsets[job], offsets[job + 1]
-        for other in range(high - 1, base + choice[job], -1):
-            need = latency[other] - latency[base + choice[job]]
-            if need <= slack[job]:
-                value += gain[other] - gain[base + choice[job]]
-                _spend(slack, job, need)
-                choice[job] = other - base
+        at, room = offsets[job] + choice[job], _room(least, added, job)
+        for other in range(offsets[job + 1] - 1, at, -1):
+            if latency[other] - latency[at] <= room:
+                value += gain[other] - gain[at]
+                _spend(least, added, job, latency[other] - latency[at])
+                choice[job] = other - offsets[job]
                 break
     return value
+
+
+@njit(cache=True, nogil=True)
+def _tree(slack: Any) -> Any:
+    """A segment tree of the least slack below each node, and what was added to all below it."""
+    size = 1
+    while size < len(slack):
+        size *= 2
+    least = np.full(2 * size, np.int64(1) << 61, np.int64)
+    least[size : size + len(slack)] = slack
+    for node in range(size - 1, 0, -1):
+        least[node] = min(least[2 * node], least[2 * node + 1])
+    return least, np.zeros(2 * size, np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _room(least: Any, added: Any, job: int) -> Any:
+    """How much work may be added at `job`: the least slack of it and all later jobs."""
+    node = job + len(least) // 2
+    room = least[node]
+    while node > 1:
+        if node % 2 == 0:
+            room = min(room, least[node + 1])
+        node //= 2
+        room += added[node]
+    return room
+
+
+@njit(cache=True, nogil=True)
+def _spend(least: Any, added: Any, job: int, amount: int) -> None:
+    """Take `amount` of work at `job`: it and all later jobs lose that much slack."""
+    node = job + len(least) // 2
+    least[node] -= amount
+    while node > 1:
+        if node % 2 == 0:
+            least[node + 1] -= amount
+            added[node + 1] -= amount
+        node //= 2
+        least[node] = min(least[2 * node], least[2 * node + 1]) + added[node]

@@ -72,7 +72,14 @@ class Server:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[Server]:
-    """A server of the sleepy model."""
+    """A server of the sleepy model that is ready."""
+    with starting(folder, r"^serving .* (http://\S+)") as one:
+        yield one
+
+
+@contextlib.contextmanager
+def starting(folder: Path, told: str) -> Iterator[Server]:
+    """Start a server and go on as soon as it has said something in which `told`, a pattern, has its address."""
     command = str(Path(sys.executable).with_name("mosel"))
     words = [command, "serve", "sleepy:model", "--profile", "profile.json"]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
@@ -84,19 +91,19 @@ def server(folder: Path) -> Iterator[Server]:
         text=True,
         start_new_session=True,
     ) as process:
-        one = Server(process, _told_address(process))
+        one = Server(process, _told_address(process, told))
         yield one
         one.kill()
 
 
-def _told_address(process: "subprocess.Popen[str]") -> str:
+def _told_address(process: "subprocess.Popen[str]", pattern: str) -> str:
     assert process.stderr is not None
     told = []
     for line in process.stderr:
         told.append(line)
-        if found := re.search(r"http://\S+", line):
-            return found[0].rstrip("/.,;")
-    raise AssertionError(f"the server ended before it was ready: {''.join(told)}")
+        if found := re.search(pattern, line):
+            return found[1]
+    raise AssertionError(f"the server ended before it said so: {''.join(told)}")
 
 
 def test_a_replay_records_what_the_server_did(server: Server, folder: Path) -> None:
@@ -117,6 +124,16 @@ def test_a_replay_records_what_the_server_did(server: Server, folder: Path) -> N
     assert set(found.summary.extra["reasons"]) <= {"on_time", "after_deadline", "no_time_left"}
     assert found.batches, "receipts carry the batches"
     assert sum(batch.size for batch in found.batches) >= served
+
+
+def test_a_replay_waits_for_a_server_that_is_loading(folder: Path) -> None:
+    """Given time, it sends nothing before the server is ready, and then everything."""
+    (folder / "w.csv").write_text("job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,2,0.9,60\n")
+    with starting(folder, r"^listening on (http://\S+): loading sleepy") as loading:
+        assert (
+            run(["replay", loading.url, "sleepy:model", "w.csv", "-o", "run", "--quiet", "--wait", "60"]) == 0
+        )
+    assert [row.outcome for row in read_run(folder / "run").jobs] == [State.SERVED]
 
 
 def test_refusals_are_recorded_with_their_reason(server: Server, folder: Path) -> None:
@@ -193,6 +210,7 @@ def test_a_model_that_is_not_served_is_told_at_once(
     ("url", "status", "said"),
     [
         ("http://127.0.0.1:{free}", 1, "cannot be reached"),
+        ("http://127.0.0.1:{silent}", 1, "took the connection and has not answered"),
         ("ftp://127.0.0.1", 2, "expected an address as in http://127.0.0.1:8000"),
     ],
 )
@@ -201,8 +219,9 @@ def test_an_address_without_a_server_is_told_in_one_line(
 ) -> None:
     """Nobody listening, or no HTTP address at all, ends the replay before it starts."""
     (folder / "w.csv").write_text("job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,1,0.5,1\n")
-    address = url.format(free=_free_port())
-    assert run(["replay", address, "sleepy:model", "w.csv", "-o", "run"]) == status
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = url.format(free=_free_port(), silent=silent.getsockname()[1])
+        assert run(["replay", address, "sleepy:model", "w.csv", "-o", "run", "--wait", "0.1"]) == status
     told = capsys.readouterr().err
     assert said in told
     assert len(told.splitlines()) == 1

@@ -31,6 +31,7 @@ def replay(
     seed: int = 0,
     answer_limit: float = 600.0,
     give_up: float | None = None,
+    wait: float = 0.0,
     quiet: bool = False,
 ) -> None:
     """Send a workload to a running server, each job at its own time, and record what became of every job.
@@ -46,17 +47,20 @@ def replay(
         answer_limit: seconds without an answer after which a job counts as failed.
         give_up: seconds after the last arrival at which jobs without an answer are given up, and count as
             dropped; by default every answer is waited for.
+        wait: seconds that a server may still take to be ready; requests are prepared meanwhile.
         quiet: print no progress and no table.
     """
     if not 0 < answer_limit < float("inf"):
         raise UsageError(f"--answer-limit {answer_limit}; expected seconds > 0")
     if give_up is not None and not 0 <= give_up < float("inf"):
         raise UsageError(f"--give-up {give_up}; expected seconds ≥ 0")
+    if not 0 <= wait < float("inf"):
+        raise UsageError(f"--wait {wait}; expected seconds ≥ 0")
     if seed < 0:
         raise UsageError(f"--seed {seed}; expected a whole number from 0")
     found = find(model)
     jobs = read_workload(workload, {found.name: found.modality_names})
-    limits = {"answer_limit_s": answer_limit, "give_up_s": give_up}
+    limits = {"answer_limit_s": answer_limit, "give_up_s": give_up, "wait_s": wait}
     done = _with_progress(url, found, jobs, seed, limits, quiet)
     summary = write_run(done.run, output)
     if not quiet:

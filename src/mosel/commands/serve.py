@@ -95,9 +95,10 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
         engine_config = EngineConfig(
             config.workers, config.policy, config.seed, device, config.threads, options
         )
+        names = ", ".join(one.model.name for one in served)
+        say(f"listening on {url_of(listening)}: loading {names}")
         engine = Engine(served, engine_config)
         pin(server_cores(engine_config))
-        names = ", ".join(one.model.name for one in served)
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
         serving = f"serving {names} on {url_of(listening)} (policy {config.policy}, {many})"
         settings: dict[str, str | int] = {

@@ -26,6 +26,10 @@ class BadAnswerError(ExecutionError):
     """An answer that is not what the protocol says."""
 
 
+class NotReadyError(ExecutionError):
+    """A server that cannot be reached, or that takes no jobs; perhaps it will, if it is only starting."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back for one job.
@@ -55,9 +59,10 @@ class Client:
         """Return the model's metadata once the server takes jobs for it.
 
         Raises:
-            ExecutionError: the server cannot be reached, or is not ready.
+            NotReadyError: the server cannot be reached, or is not ready.
             UnknownModelError: it does not serve the model.
             BadAnswerError: it does not speak the protocol.
+            ExecutionError: it failed on the question.
         """
         status, found = await self._get(self._model)
         if status == NOT_FOUND:
@@ -66,7 +71,7 @@ class Client:
             raise ExecutionError(f"{self._base}: status {status}: {found.get('error', 'no reason given')}")
         status, _ = await self._get(f"{self._model}/ready")
         if status != OK:
-            raise ExecutionError(f"{self._base}: the model is not ready; try again when the server says it is")
+            raise NotReadyError(f"{self._base}: the model is not ready; wait for it with --wait SECONDS")
         return found
 
     async def infer(self, payload: Payload) -> Reply:
@@ -91,7 +96,7 @@ class Client:
                 return response.status, _object(await _body(response))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
-            raise ExecutionError(
+            raise NotReadyError(
                 f"{self._base}: cannot be reached: {reason}; is `mosel serve` running there?"
             ) from error
 

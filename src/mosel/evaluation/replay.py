@@ -18,7 +18,7 @@ import numpy as np
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
 from mosel.core.types import Job
-from mosel.evaluation.client import BadAnswerError, Client
+from mosel.evaluation.client import BadAnswerError, Client, NotReadyError
 from mosel.evaluation.payloads import Payload, Payloads
 from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
 from mosel.evaluation.results import JobResult, Run
@@ -27,6 +27,12 @@ from mosel.models.base import Model
 
 LEAD_S = 0.2
 """Between the last preparation and the workload's time 0."""
+
+POLL_S = 0.05
+"""Between two questions whether a server that is waited for is ready."""
+
+LAST_QUESTION_S = 1.0
+"""How long an answer to the last one is waited for, if preparing took all the time that there was."""
 
 PREBUILT_BYTES = 1 << 30
 """Bodies up to this total are made before the start; those beyond it just before each is sent."""
@@ -48,6 +54,7 @@ async def replay(
     seed: int = 0,
     answer_limit_s: float = 600.0,
     give_up_s: float | None = None,
+    wait_s: float = 0.0,
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
     """Send every job of `workload` to the server at `url` and record what became of it.
@@ -60,10 +67,11 @@ async def replay(
         answer_limit_s: after so long without an answer a job counts as failed.
         give_up_s: so long after the last arrival every job without an answer is given up and counts as
             dropped; None waits for all.
+        wait_s: how long a server that is not ready is waited for; requests are prepared meanwhile.
         on_answer: called with a job's number of requests when it has its outcome.
 
     Raises:
-        ExecutionError: the server cannot be reached before the start.
+        NotReadyError: the server cannot be reached, or is not ready, before the start.
         UnknownModelError: it does not serve the model.
         ModelError: the model has no labelled samples.
     """
@@ -71,20 +79,41 @@ async def replay(
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
         client = Client(session, url, model.name)
-        described = await client.describe()
+        until_s = asyncio.get_running_loop().time() + wait_s
+        described = None if wait_s else await client.describe()  # before anything that takes long
         payloads = Payloads(model, seed)
-        sent = await _send_all(client, payloads, workload.jobs, give_up_s, on_answer)
+        ready = _prebuilt(payloads, workload.jobs)
+        described = described or await _when_ready(client, until_s)
+        sent = await _send_all(client, payloads, ready, workload.jobs, give_up_s, on_answer)
     return _recorded(workload, sent, model, payloads, described.get("parameters") or {})
+
+
+async def _when_ready(client: Client, until_s: float) -> dict[str, Any]:
+    """Return what the server says of its model as soon as it is ready; ask at least once."""
+    loop = asyncio.get_running_loop()
+    problem = NotReadyError("the server took the connection and has not answered; is it still loading?")
+    try:
+        async with asyncio.timeout_at(max(until_s, loop.time() + LAST_QUESTION_S)):
+            while True:
+                try:
+                    return await client.describe()
+                except NotReadyError as error:
+                    problem = error
+                    if loop.time() >= until_s:
+                        raise
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise problem from None
 
 
 async def _send_all(
     client: Client,
     payloads: Payloads,
+    ready: deque[Payload],
     jobs: Sequence[Job],
     give_up_s: float | None,
     on_answer: Callable[[int], None],
 ) -> list[Sent]:
-    ready = _prebuilt(payloads, jobs)
     sent: list[Sent] = []
     start_ns = monotonic_ns() + to_ns(LEAD_S)
     until_s = asyncio.get_running_loop().time() + LEAD_S + to_s(jobs[-1].arrival_ns)

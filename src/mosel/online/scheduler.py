@@ -44,6 +44,7 @@ from mosel.online.policies import DEFAULT, POLICIES, Options
 from mosel.online.policies.base import BatchChoice, Decision, View
 from mosel.online.queue import JobQueue
 from mosel.online.tables import ModelTable
+from mosel.solve.assign import Search
 from mosel.solve.line_up import Batches, ends_alone
 
 
@@ -79,6 +80,7 @@ class Scheduler:
         self._estimator = Estimator()
         self._amortised = Amortised(self._tables.values())
         self._demand = Demand()
+        self._search = Search()
         self._crew = Crew(workers)
         self._queue = JobQueue()
         self._live: dict[str, LiveJob] = {}
@@ -310,6 +312,7 @@ class Scheduler:
             self._rng,
             self._amortised,
             self._demand,
+            self._search,
         )
 
     def _apply(self, decision: Decision, worker: int, now_ns: int) -> bool:

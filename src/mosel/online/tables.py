@@ -73,6 +73,7 @@ class ModelTable:
         self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
         self._large: dict[tuple[int, int, int], Frontier] = {}
         self._longest: dict[tuple[int, int, int], Ints] = {}
+        self._batches: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
 
     def mask_of(self, modalities: tuple[str, ...]) -> int:
         """Return modalities as bits; none given means all of them."""
@@ -129,6 +130,14 @@ class ModelTable:
             self._longest[key] = np.array(longest, np.int64)
         return self._longest[key]
 
+    def batches_ns(self, bucket: int, mask: int, requests: int, index: int) -> tuple[int, ...]:
+        """Return the latency of each batch of one strategy of `frontier`."""
+        key = (bucket, mask, requests, index)
+        if key not in self._batches:
+            batches = self.frontier(bucket, mask, requests).batches[index]
+            self._batches[key] = tuple(int(self.latency_ns[mode, bucket, size]) for mode, size in batches)
+        return self._batches[key]
+
     def batch_sizes(self, mode: int, bucket: int) -> Ints:
         """Return the batch sizes that `mode` can run at, ascending."""
         return np.flatnonzero(self.profiled_ns[mode, bucket] < UNAVAILABLE)
@@ -155,6 +164,7 @@ class ModelTable:
             self._frontiers.clear()
             self._large.clear()
             self._longest.clear()
+            self._batches.clear()
         return moved
 
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:

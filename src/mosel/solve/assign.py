@@ -64,6 +64,16 @@ class Options:
         """How many jobs there are."""
         return len(self.offsets) - 1
 
+    def first(self, jobs: int) -> "Options":
+        """Return those of so many first jobs."""
+        end = self.offsets[jobs]
+        return Options(self.offsets[: jobs + 1], self.latency_ns[:end], self.gain[:end])
+
+    def only(self, kept: NDArray[np.bool_]) -> "Options":
+        """Return those that are kept, of shape (options,); each job has to keep one."""
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        return Options(offsets, self.latency_ns[kept], self.gain[kept])
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

@@ -17,7 +17,7 @@ from mosel.online.jobs import LiveJob
 from mosel.online.queue import JobQueue
 from mosel.online.tables import ModelTable, Strategy
 from mosel.solve import line_up
-from mosel.solve.assign import WORK_CAP, keep_feasible
+from mosel.solve.assign import WORK_CAP, Search, keep_feasible
 from mosel.solve.line_up import Batches
 
 Ints = NDArray[np.int64]
@@ -56,6 +56,7 @@ class View:
         rng: for policies that draw lots; seeded.
         amortised: what jobs cost where batches are shared.
         demand: the work that arrived of late.
+        search: assigns strategies, with what it knows from the decision before.
     """
 
     now_ns: int
@@ -68,6 +69,7 @@ class View:
     rng: np.random.Generator
     amortised: Amortised
     demand: Demand
+    search: Search
 
     @property
     def by_ns(self) -> Ints:

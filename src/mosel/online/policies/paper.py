@@ -8,16 +8,18 @@ The paper has one device, where a plan holds if its latencies add up to no more 
 workers, plans are lined up batch by batch instead (`solve/line_up.py`); budgets are where the search starts.
 """
 
+from collections.abc import Iterable
+from functools import cached_property
+
 import numpy as np
 
-from mosel.online.jobs import LiveJob
-from mosel.online.policies.base import Decision, Ints, View, cheapest, head_batch
+from mosel.online.policies.base import Decision, Ints, View, head_batch
 from mosel.online.tables import Strategy, point
 from mosel.solve.assign import Options as Choices
-from mosel.solve.assign import best
 from mosel.solve.line_up import Batches, ends
 
-Plans = dict[int, Strategy]
+IN_FORCE = -1
+"""Stands for the strategy that a job has already."""
 
 MOST_REPAIRS = 8
 """How often strategies are chosen again because several workers would finish some jobs late."""
@@ -35,7 +37,7 @@ def random(view: View) -> Decision:
     """
     line = _Line(view)
     while (violator := line.violator()) is not None:
-        line.quicken(int(view.rng.choice(line.slower(violator))))
+        line.quicken((int(view.rng.choice(line.slower(violator))),))
     return line.decision()
 
 
@@ -43,7 +45,7 @@ def aggressive(view: View) -> Decision:
     """Give every job the fastest strategy that meets its accuracy SLO, at risk or not."""
     line = _Line(view)
     if len(line.kept):
-        line.quicken(0)
+        line.quicken((0,))
     return line.decision()
 
 
@@ -87,26 +89,31 @@ def optimized(view: View) -> Decision:
 
 
 class _Line:
-    """The kept jobs in running order, and the strategy that each is to run."""
+    """The kept jobs in running order, and the strategy that each is to run.
+
+    A job's options are the strategies of its frontier (𝒫) that reach what it needs, fastest first; `_chosen`
+    holds indices into the frontier, or `IN_FORCE`.
+    """
 
     def __init__(self, view: View) -> None:
         self.kept = view.feasible()
         self.budget_ns = view.budget_ns()[self.kept]
         self.least_ns = view.queue.ints("least_ns")[self.kept]
         self.planned_ns = view.queue.ints("planned_ns")[self.kept].copy()
+        self.alone = len(view.free_ns) == 1
         self._view = view
         self._by_ns = view.by_ns[self.kept]
-        self._jobs = [view.queue.jobs[row] for row in self.kept]
-        self._plans: Plans = {}
-        self.alone = len(view.free_ns) == 1
-        self._batches = [] if self.alone else [_batches(job, job.strategy) for job in self._jobs]
+        self._jobs = [view.queue.jobs[row] for row in self.kept.tolist()]
+        self._accuracy = view.queue.floats("planned_accuracy")[self.kept].copy()
+        self._chosen: Ints = np.full(len(self.kept), IN_FORCE)
+        self._batches_ns = [] if self.alone else [job.batches_ns(job.strategy) for job in self._jobs]
 
     def over_ns(self) -> Ints:
         """Return by how much each job would be late, 0 where it would not."""
         if self.alone:
             over_ns = np.cumsum(self.planned_ns) - self.budget_ns
         else:
-            over_ns = ends(self._view.free_ns, Batches.of(self._batches)) - self._by_ns
+            over_ns = ends(self._view.free_ns, Batches.of(self._batches_ns)) - self._by_ns
         late_ns: Ints = np.maximum(over_ns, 0)
         return late_ns
 
@@ -119,64 +126,81 @@ class _Line:
         """Return which of the jobs 0..last could run faster than planned."""
         slower = self.planned_ns[: last + 1] > self.least_ns[: last + 1]
         if not self.alone:
-            pairs = zip(self._batches[: last + 1], self._jobs, strict=False)
-            slower |= np.array([batches != job.least_batches_ns for batches, job in pairs])
+            pairs = zip(self._batches_ns[: last + 1], self._jobs, strict=False)
+            slower |= np.array([batches_ns != job.least_batches_ns for batches_ns, job in pairs])
         return np.flatnonzero(slower)
 
     def choose(self, budget_ns: Ints) -> None:
         """Maximise the accuracy of the first jobs, the work up to each of them within its budget."""
-        jobs = self._jobs[: len(budget_ns)]
-        options = [self._options(position) for position in range(len(jobs))]
-        found = best(
-            Choices.of(
-                [
-                    (job.frontier.latency_ns[which], job.frontier.accuracy[which])
-                    for job, which in zip(jobs, options, strict=True)
-                ]
-            ),
-            budget_ns,
-            self._view.options.work_cap,
-        )
+        jobs = len(budget_ns)
+        options, which = self._options
+        found = self._view.search.best(options.first(jobs), budget_ns, self._view.options.work_cap)
         assert found is not None, "jobs that are kept fit at their fastest"
-        for position, index in enumerate(found.choice):
-            self._take(position, point(jobs[position].frontier, int(options[position][index])))
+        taken = options.offsets[:jobs] + found.choice
+        self._chosen[:jobs] = which[taken]
+        self.planned_ns[:jobs] = options.latency_ns[taken]
+        self._accuracy[:jobs] = options.gain[taken]
+        self._follow(range(jobs))
 
-    def quicken(self, position: int) -> None:
-        """Give a job its fastest strategy."""
-        self._take(position, cheapest(self._jobs[position]))
+    def quicken(self, positions: Iterable[int]) -> None:
+        """Give jobs their fastest strategies."""
+        for position in positions:
+            job = self._jobs[position]
+            self._chosen[position] = job.first
+            self.planned_ns[position] = job.frontier.latency_ns[job.first]
+            self._accuracy[position] = job.frontier.accuracy[job.first]
+            self._follow((position,))
 
     def hold(self) -> None:
         """Let the violator and its predecessors run as fast as they may, while there is one."""
         while (violator := self.violator()) is not None:
-            for position in range(violator + 1):
-                self.quicken(position)
+            self.quicken(range(violator + 1))
 
     def decision(self) -> Decision:
         """Return what was decided: the rest is dropped, and the first job's first batch is next."""
-        rows = np.arange(len(self._view.queue))
-        dropped = np.setdiff1d(rows, self.kept, assume_unique=True)
-        batch = head_batch(self._view, self._plans, self.kept)
-        return Decision(tuple(int(row) for row in dropped), self._plans, batch)
+        view = self._view
+        dropped = np.ones(len(view.queue), np.bool_)
+        dropped[self.kept] = False
+        plans = {int(self.kept[position]): self._strategy(position) for position in self._changed()}
+        return Decision(tuple(np.flatnonzero(dropped).tolist()), plans, head_batch(view, plans, self.kept))
 
-    def _options(self, position: int) -> Ints:
-        """The job's strategies that reach what is needed, and whose longest batch fits if it came first."""
-        job = self._jobs[position]
-        options: Ints = np.arange(job.first, len(job.frontier))
-        if self.alone:
-            return options
-        longest_ns = job.table.longest_ns(job.bucket, job.mask, len(job.waiting))[job.first :]
-        fits = longest_ns <= self._by_ns[position] - self._view.free_ns[0]
-        fits[0] = True
-        fitting: Ints = options[fits]
-        return fitting
+    @cached_property
+    def _options(self) -> tuple[Choices, Ints]:
+        """Every job's options, and which of its frontier each is."""
+        jobs = self._jobs
+        first = np.fromiter((job.first for job in jobs), np.int64, len(jobs))
+        pairs = [(job.frontier.latency_ns[job.first :], job.frontier.accuracy[job.first :]) for job in jobs]
+        options = Choices.of(pairs)
+        counts = np.diff(options.offsets)
+        which = np.arange(options.offsets[-1]) + np.repeat(first - options.offsets[:-1], counts)
+        return (options, which) if self.alone else self._fitting(options, which)
 
-    def _take(self, position: int, strategy: Strategy) -> None:
-        self._plans[int(self.kept[position])] = strategy
-        self.planned_ns[position] = strategy.latency_ns
+    def _fitting(self, options: Choices, which: Ints) -> tuple[Choices, Ints]:
+        """Those whose longest batch fits if it came first, and each job's fastest."""
+        longest_ns = [
+            job.table.longest_ns(job.bucket, job.mask, len(job.waiting))[job.first :] for job in self._jobs
+        ]
+        room_ns = np.repeat(self._by_ns - self._view.free_ns[0], np.diff(options.offsets))
+        fits = np.concatenate(longest_ns) <= room_ns
+        fits[options.offsets[:-1]] = True
+        return options.only(fits), which[fits]
+
+    def _changed(self) -> list[int]:
+        """The jobs that are to run otherwise than is in force; the first, which runs next, if it was chosen."""
+        queue = self._view.queue
+        changed = self.planned_ns != queue.ints("planned_ns")[self.kept]
+        changed |= self._accuracy != queue.floats("planned_accuracy")[self.kept]
+        changed[:1] = True
+        found: list[int] = np.flatnonzero(changed & (self._chosen != IN_FORCE)).tolist()
+        return found
+
+    def _strategy(self, position: int) -> Strategy:
+        return point(self._jobs[position].frontier, int(self._chosen[position]))
+
+    def _follow(self, positions: Iterable[int]) -> None:
+        """Look up the batches of what was chosen, where they are lined up."""
         if not self.alone:
-            self._batches[position] = _batches(self._jobs[position], strategy)
-
-
-def _batches(job: LiveJob, strategy: Strategy | None) -> tuple[int, ...]:
-    assert strategy is not None, "a queued job has a strategy"
-    return job.batches_ns(strategy)
+            for position in positions:
+                job, chosen = self._jobs[position], int(self._chosen[position])
+                strategy = job.bucket, job.mask, len(job.waiting), chosen
+                self._batches_ns[position] = job.table.batches_ns(*strategy)

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from mosel.core.errors import InputError
 from mosel.core.tables import Profile
 from mosel.frontend.calls import Call, Input
 from mosel.frontend.checks import Checked, Checker, Limits
-from mosel.models.base import DATATYPES, Model
+from mosel.models.base import DATATYPES, Modality, Model, Tensor
 
 Arrays = Mapping[str, NDArray[Any]]
 ARRIVAL_NS = 5_000
@@ -134,3 +135,17 @@ def test_no_mode_for_these_modalities(model: Model, profile: Profile) -> None:
     given = {name: array for name, array in arrays().items() if name != "wave"}
     with pytest.raises(InputError, match=r"cannot run on text; send at least: sound$"):
         check(checker, given)
+
+
+def test_a_jobs_length_is_told_by_its_tensors(model: Model, profile: Profile) -> None:
+    """Where a model has length buckets, what arrived counts and not what the client says."""
+    told = Tensor("wave", "FP32", (-1,), limits=(80,), per_length=10)
+    modalities = (Modality(profile.modalities[0], (told,)),)
+    sized = dataclasses.replace(model, modalities=modalities, allowed=lambda _: True, length_buckets=(2, 8))
+    only = msgspec.structs.replace(
+        profile,
+        modalities=profile.modalities[:1],
+        modes=[m for m in profile.modes if m.modalities == profile.modalities[:1]],
+    )
+    waves = {"wave": np.zeros((2, 35), "float32")}
+    assert check(Checker(sized, only, Limits()), waves, length=1).job.length == 3.5

@@ -24,6 +24,17 @@ def with_input(tensor: Tensor) -> Model:
     return declared(modalities=(Modality("x", (tensor,)),))
 
 
+SPOKEN = Tensor("spoken", "UINT8", (-1,), limits=(9,))
+SECOND = Tensor("wave", "FP32", (-1,), limits=(400,), per_length=100)
+
+
+def heard(**changes: Any) -> Model:
+    """Return a model that hears up to four seconds at 100 Hz and sees up to three frames, one a second."""
+    sound = Modality("sound", (SECOND, Tensor("rate", "INT32", (1,))))
+    sight = Modality("sight", (Tensor("frames", "UINT8", (2, -1), limits=(3,), per_length=1),))
+    return declared(**{"modalities": (sound, sight), "length_buckets": (2.0, 4.0)} | changes)
+
+
 BAD: dict[str, tuple[Callable[[], Model], str]] = {
     "name": (lambda: declared(name="a/b"), "without slashes"),
     "no modalities": (lambda: declared(modalities=()), "no modalities"),
@@ -44,6 +55,21 @@ BAD: dict[str, tuple[Callable[[], Model], str]] = {
     "precisions": (lambda: declared(precisions=()), "precisions must name one"),
     "device precisions": (lambda: declared(precisions={"cpu": ()}), "precisions must name one"),
     "allowed": (lambda: declared(allowed=lambda _: False), "refuses every combination"),
+    "per_length": (
+        lambda: with_input(Tensor("a", "FP32", (2,), per_length=1)),
+        "expected a positive number of entries of a variable dimension",
+    ),
+    "unused per_length": (
+        lambda: heard(length_buckets=()),
+        "per_length in 1 of its tensors and 0 length_buckets",
+    ),
+    "missing per_length": (lambda: declared(length_buckets=(1.0,)), "in 0 of its tensors and 1 length_buckets"),
+    "descending buckets": (lambda: heard(length_buckets=(4.0, 2.0)), "expected ascending positive limits"),
+    "last bucket": (lambda: heard(length_buckets=(3.0,)), "may be 4 long, over the last bucket 3"),
+    "lengths of an output": (
+        lambda: declared(outputs=(dataclasses.replace(SPOKEN, lengths=True),)),
+        "output 'spoken_lengths' of INT64 and shape () beside it",
+    ),
 }
 
 
@@ -109,3 +135,25 @@ def test_precisions_may_differ_by_kind_of_device() -> None:
     assert by_kind.precisions_on("cuda") == ("float16",)
     with pytest.raises(ModelError, match="runs on cpu or cuda, not on tpu"):
         by_kind.precisions_on("tpu")
+
+
+def test_a_requests_length_is_that_of_its_longest_tensor() -> None:
+    """Entries along the variable dimension over entries a unit; None where no tensor tells."""
+    model = heard()
+    assert model.length_of({"wave": (150,), "rate": (1,)}) == 1.5
+    assert model.length_of({"wave": (150,), "frames": (2, 3)}) == 3
+    assert model.length_of({"rate": (1,)}) is None
+    assert declared().length_of({"tokens": (5,)}) is None
+
+
+def test_a_length_has_a_shape() -> None:
+    """That of the longest request, cut at the tensor's own limit; without length it is the largest."""
+    assert SECOND.at_length(1.5) == (150,)
+    assert SECOND.at_length(9) == SECOND.at_length(None) == (400,)
+    assert Tensor("a", "FP32", (-1, 3), limits=(5,)).at_length(1) == (5, 3)
+
+
+def test_a_ragged_output_has_its_lengths_beside_it() -> None:
+    """Declared so, it is accepted."""
+    outputs = (dataclasses.replace(SPOKEN, lengths=True), Tensor("spoken_lengths", "INT64", ()))
+    assert declared(outputs=outputs).outputs == outputs

@@ -1,12 +1,16 @@
+import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mosel.core.errors import ExecutionError, InputError
 from mosel.core.types import Job
+from mosel.models.base import Tensor
 from mosel.online.tensors import JobTensors
 from tests.conformance.worlds import inputs, model
 
@@ -80,3 +84,36 @@ def test_only_the_jobs_own_modalities_are_asked_for() -> None:
     """A job that lacks a modality need not bring its tensors."""
     tensors = JobTensors(job(1, ("audio",)), model(), {"wave": np.zeros((1, 2), np.float32)})
     assert tensors.rows("wave", (0,)).shape == (1, 2)
+
+
+def spoken(*texts: str) -> dict[str, NDArray[Any]]:
+    """Return what a batch function returns for these texts: padded to the longest, their lengths beside."""
+    longest = max(map(len, texts))
+    rows = np.array([list(text.ljust(longest).encode()) for text in texts], np.uint8)
+    return {"text": rows, "text_lengths": np.array([len(text) for text in texts])}
+
+
+RAGGED = (
+    Tensor("text", "UINT8", (-1,), limits=(9,), pad=ord("."), lengths=True),
+    Tensor("text_lengths", "INT64", ()),
+)
+
+
+def test_ragged_outputs_are_as_long_as_the_jobs_own() -> None:
+    """What a longer request of another job made of the batch is cut off, as if the job had run alone."""
+    tensors = JobTensors(job(2), dataclasses.replace(model(), outputs=RAGGED), inputs(2))
+    batch = spoken("ab", "c", "another's")
+    tensors.keep((0, 1), {name: rows[:2] for name, rows in batch.items()})
+    found = tensors.outputs()
+    assert [bytes(row) for row in found["text"]] == [b"ab", b"c "]
+    assert found["text_lengths"].tolist() == [2, 1]
+
+
+def test_ragged_outputs_of_several_batches_are_filled_up() -> None:
+    """Each row stands where its request does; shorter ones end with the output's pad value."""
+    tensors = JobTensors(job(3), dataclasses.replace(model(), outputs=RAGGED), inputs(3))
+    tensors.keep((2,), spoken("abcd"))
+    tensors.keep((0, 1), spoken("x", ""))
+    found = tensors.outputs()
+    assert [bytes(row) for row in found["text"]] == [b"x...", b" ...", b"abcd"]
+    assert found["text_lengths"].tolist() == [1, 0, 4]

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mosel import Modality, Model, Tensor
-from mosel.runtime.padding import assemble, blank, join, lengths
+from mosel.runtime.padding import assemble, blank, join, lengths, trimmed
 
 WORDS = Tensor("words", "INT64", (-1,), limits=(9,), pad=-7, lengths=True)
 PIXELS = Tensor("pixels", "FP32", (2, 2))
@@ -63,3 +63,25 @@ def test_blank_inputs_have_the_largest_shape_after_preprocessing() -> None:
     inputs = blank(model, ("m",), 4)
     assert {name: array.shape for name, array in inputs.items()} == {"words": (4, 9)}
     assert (inputs["words"] == -7).all()
+
+
+def test_a_blank_request_of_a_length_is_as_long() -> None:
+    """Two seconds at ten entries each; without a length, the longest that is accepted."""
+    wave = Tensor("wave", "FP32", (-1,), limits=(50,), per_length=10)
+    model = Model(
+        "m",
+        (Modality("sound", (wave,)),),
+        (Tensor("y", "FP32", (1,)),),
+        lambda _device, _precision: lambda **_: None,
+        length_buckets=(2, 5),
+    )
+    assert blank(model, ("sound",), 3, 2)["wave"].shape == (3, 20)
+    assert blank(model, ("sound",))["wave"].shape == (1, 50)
+
+
+def test_rows_are_trimmed_to_the_longest_of_them() -> None:
+    """At least one entry stays, and never more than there are."""
+    rows = np.arange(8).reshape(2, 4)
+    assert trimmed(WORDS, rows, np.array([1, 3])).tolist() == [[0, 1, 2], [4, 5, 6]]
+    assert trimmed(WORDS, rows, np.array([0, 0])).shape == (2, 1)
+    assert trimmed(WORDS, rows, np.array([9, 0])).shape == (2, 4)

@@ -77,9 +77,14 @@ class Checker:
             modalities=modalities,
             weight=wishes.weight,
             tenant=wishes.tenant,
-            length=wishes.length,
+            length=self._length(inputs, wishes.length),
         )
         return Checked(job, inputs)
+
+    def _length(self, inputs: Mapping[str, NDArray[Any]], wished: float | None) -> float | None:
+        """Return how long the longest request is: what its tensors tell counts, not what the client says."""
+        told = self._model.length_of({name: array.shape[1:] for name, array in inputs.items()})
+        return wished if told is None else told
 
     def _check_outputs(self, call: Call) -> None:
         for name in call.outputs:

@@ -63,7 +63,10 @@ class Tensor:
         limits: the largest length of each variable dimension, in order.
         pad: the value that fills shorter requests of a batch up to the longest.
         lengths: whether the model also receives `<name>_lengths`, an INT64 tensor of shape (batch,) that
-            holds each request's own length along its first variable dimension.
+            holds each request's own length along its first variable dimension. Of an output: whether the model
+            also returns that, as an output of its own that is declared beside it.
+        per_length: how many entries along its first variable dimension one unit of the model's length has; 0 if
+            it has no part in it. Only for models with `length_buckets`.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Tensor:
     limits: tuple[int, ...] = ()
     pad: float = 0
     lengths: bool = False
+    per_length: float = 0
 
     @property
     def dtype(self) -> str:
@@ -83,6 +87,18 @@ class Tensor:
         """The shape of the longest request that is accepted."""
         limits = iter(self.limits)
         return tuple(next(limits) if size == -1 else size for size in self.shape)
+
+    @property
+    def variable_axis(self) -> int:
+        """Where its first variable dimension is, the request dimension not counted."""
+        return self.shape.index(-1)
+
+    def at_length(self, length: float | None) -> tuple[int, ...]:
+        """Return the shape of the longest request of this length; without one, of the longest accepted."""
+        sizes = list(self.largest_shape)
+        if length is not None and self.per_length:
+            sizes[self.variable_axis] = max(1, min(sizes[self.variable_axis], int(length * self.per_length)))
+        return tuple(sizes)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the declaration, if anything."""
@@ -100,6 +116,11 @@ class Tensor:
             )
         if self.lengths and not variable:
             yield f"tensor {self.name}: lengths are asked for, but no dimension is variable"
+        if self.per_length and not (variable and self.per_length > 0):
+            yield (
+                f"tensor {self.name}: per_length {self.per_length:g}; expected a positive number of entries of "
+                "a variable dimension"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +189,9 @@ class Model:
         max_batch: the largest batch to profile.
         accuracy_slo: default for requests that name none; None means the least accurate mode.
         latency_slo_s: default for requests that name none.
+        length_buckets: ascending upper limits of lengths, in the model's own unit, where latency depends on
+            them: it is profiled for each, and requests of one bucket run together. Tensors say by `per_length`
+            what of them is length.
         version: changes whenever the weights do; a profile of another version is not used.
         trained: whether the weights mean anything. The latencies of random ones are real and their answers are
             not: no accuracy is measured, and the samples are for timing only.
@@ -186,6 +210,7 @@ class Model:
     max_batch: int = 16
     accuracy_slo: float | None = None
     latency_slo_s: float = 1.0
+    length_buckets: tuple[float, ...] = ()
     version: str = "1"
     trained: bool = True
 
@@ -218,6 +243,15 @@ class Model:
             )
         return self.precisions[kind]
 
+    def length_of(self, sizes: Mapping[str, Sequence[int]]) -> float | None:
+        """Return how long the longest of these requests is, None if no tensor tells.
+
+        Args:
+            sizes: by arriving tensor's name, the shape of one request.
+        """
+        tensors = [t for m in self.modalities for t in m.inputs if t.per_length and t.name in sizes]
+        return max((sizes[t.name][t.variable_axis] / t.per_length for t in tensors), default=None)
+
     def combinations(self) -> tuple[tuple[str, ...], ...]:
         """Return every allowed combination of modalities, smallest first, each in the model's order."""
         names = self.modality_names
@@ -243,6 +277,8 @@ class Model:
         for tensor in (*tensors, *prepared, *self.outputs):
             if tensor not in self.outputs or -1 not in tensor.shape:
                 yield from tensor.problems()
+        yield from self._ragged_problems()
+        yield from self._bucket_problems()
         if self.framework not in ("torch", "numpy"):
             yield f"framework {self.framework!r}; expected torch or numpy"
         offered = [self.precisions] if isinstance(self.precisions, tuple) else [*self.precisions.values()]
@@ -250,6 +286,31 @@ class Model:
             yield "max_batch must be at least 1 and precisions must name one"
         if not self.combinations():
             yield "`allowed` refuses every combination of modalities"
+
+    def _ragged_problems(self) -> Iterator[str]:
+        for tensor in self.outputs:
+            beside = Tensor(f"{tensor.name}_lengths", "INT64", ())
+            if tensor.lengths and (-1 not in tensor.shape or beside not in self.outputs):
+                yield (
+                    f"output {tensor.name}: lengths are announced; expected a variable dimension, and an "
+                    f"output {beside.name!r} of INT64 and shape () beside it"
+                )
+
+    def _bucket_problems(self) -> Iterator[str]:
+        limits = self.length_buckets
+        if list(limits) != sorted(set(limits)) or any(limit <= 0 for limit in limits):
+            yield f"length_buckets {limits}; expected ascending positive limits"
+        for modality in self.modalities:
+            for tensors in (modality.inputs, modality.model_inputs):
+                measured = [tensor for tensor in tensors if tensor.per_length]
+                if bool(measured) != bool(limits):
+                    yield (
+                        f"modality {modality.name}: per_length in {len(measured)} of its tensors and "
+                        f"{len(limits)} length_buckets; expected both or neither"
+                    )
+            longest = self.length_of({tensor.name: tensor.largest_shape for tensor in modality.inputs})
+            if limits and longest is not None and longest > limits[-1]:
+                yield f"modality {modality.name}: may be {longest:g} long, over the last bucket {limits[-1]:g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mosel.core.errors import ExecutionError, InputError
 from mosel.core.types import Job
 from mosel.models.base import Model
+from mosel.runtime.padding import join, trimmed
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -28,7 +29,7 @@ class JobTensors:
         InputError: a tensor is missing, or does not have one row for each request.
     """
 
-    __slots__ = ("_inputs", "_job", "_parts")
+    __slots__ = ("_inputs", "_job", "_parts", "_ragged")
 
     def __init__(self, job: Job, model: Model, inputs: Arrays) -> None:
         for modality in job.modalities or model.modality_names:
@@ -41,6 +42,7 @@ class JobTensors:
                         f"expected {tensor.dtype} of shape {(job.requests, *tensor.shape)}"
                     )
         self._job = job
+        self._ragged = {tensor.name: tensor for tensor in model.outputs if -1 in tensor.shape}
         self._inputs = inputs
         self._parts: list[tuple[Sequence[int], dict[str, NDArray[Any]]]] = []
 
@@ -52,12 +54,17 @@ class JobTensors:
         return self._inputs[name][list(requests)]
 
     def keep(self, requests: Sequence[int], outputs: Arrays) -> None:
-        """Copy the outputs of some requests; those of a request that runs again replace the earlier ones."""
+        """Copy the outputs of some requests; those of a request that runs again replace the earlier ones.
+
+        Of a ragged output, what only other jobs of the batch needed is left out.
+        """
         if outputs and requests:
-            self._parts.append((requests, {name: array.copy() for name, array in outputs.items()}))
+            self._parts.append((requests, {name: self._own(name, outputs) for name in outputs}))
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return every output in the order of the requests; nothing if no batch returned anything.
+
+        Rows of an output with variable dimensions are filled up to the longest of the job.
 
         Raises:
             ExecutionError: batches returned outputs of different shapes, which do not fit in one tensor.
@@ -66,15 +73,25 @@ class JobTensors:
             return self._parts[0][1]
         return {name: self._join(name) for name in (self._parts[0][1] if self._parts else ())}
 
+    def _own(self, name: str, outputs: Arrays) -> NDArray[Any]:
+        tensor = self._ragged.get(name)
+        if tensor is None or not tensor.lengths:
+            return outputs[name].copy()
+        return trimmed(tensor, outputs[name], outputs[f"{name}_lengths"])
+
     def _join(self, name: str) -> NDArray[Any]:
-        first = self._parts[0][1][name]
-        joined: NDArray[Any] = np.empty((self._job.requests, *first.shape[1:]), first.dtype)
-        for requests, outputs in self._parts:
-            part = outputs[name]
-            if part.shape[1:] != first.shape[1:]:
-                raise ExecutionError(
-                    f"job {self._job.id!r}: output {name!r} came in shapes {first.shape[1:]} and "
-                    f"{part.shape[1:]} from two batches; the model has to return one shape for every batch"
-                )
-            joined[list(requests)] = part
+        parts = [outputs[name] for _, outputs in self._parts]
+        rows = join(self._ragged[name], parts) if name in self._ragged else self._stacked(name, parts)
+        joined = np.empty((self._job.requests, *rows.shape[1:]), rows.dtype)
+        joined[[request for requests, _ in self._parts for request in requests]] = rows
         return joined
+
+    def _stacked(self, name: str, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        first = parts[0].shape[1:]
+        other = next((part.shape[1:] for part in parts if part.shape[1:] != first), first)
+        if other != first:
+            raise ExecutionError(
+                f"job {self._job.id!r}: output {name!r} came in shapes {first} and {other} from two batches; "
+                "declare its variable dimensions as -1, or return one shape for every batch"
+            )
+        return np.concatenate(parts)

@@ -49,20 +49,28 @@ def join(tensor: Tensor, parts: Sequence[Array], empty: Empty | None = None) -> 
 
 def lengths(tensor: Tensor, parts: Sequence[Array]) -> NDArray[np.int64]:
     """Return each request's own length along the tensor's first variable dimension; shape (batch,)."""
-    axis = 1 + tensor.shape.index(-1)
+    axis = 1 + tensor.variable_axis
     return np.repeat(np.asarray([part.shape[axis] for part in parts], np.int64), [len(part) for part in parts])
 
 
-def blank(model: Model, modalities: Sequence[str], requests: int = 1) -> dict[str, Array]:
-    """Return inputs of the largest shape the model accepts, every value the tensor's `pad`.
+def blank(
+    model: Model, modalities: Sequence[str], requests: int = 1, length: float | None = None
+) -> dict[str, Array]:
+    """Return inputs of the largest shape the model accepts (at this length), every value the tensor's `pad`.
 
     By tensor name, of shape (requests, *shape): what the model takes, after preprocessing.
     """
     return {
-        tensor.name: np.full((requests, *tensor.largest_shape), tensor.pad, tensor.dtype)
+        tensor.name: np.full((requests, *tensor.at_length(length)), tensor.pad, tensor.dtype)
         for name in modalities
         for tensor in model.modality(name).model_inputs
     }
+
+
+def trimmed(tensor: Tensor, rows: Array, own: NDArray[np.int64]) -> Array:
+    """Return rows of an output cut to the longest of them; `own` are their lengths, (requests,)."""
+    longest = max(1, int(own.max()))
+    return np.take(rows, range(min(longest, rows.shape[1 + tensor.variable_axis])), 1 + tensor.variable_axis)
 
 
 def _lay(place: Array, part: Array, pad: float) -> None:

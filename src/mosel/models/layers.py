@@ -132,6 +132,23 @@ class Patches(nn.Module):
         return tokens
 
 
+class WordEmbeddings(nn.Module):
+    """Word-pieces to tokens as in BERT: the piece, its place, and that all are of one text; summed, normed."""
+
+    def __init__(self, pieces: int, places: int, width: int, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.pieces = nn.Embedding(pieces, width)
+        self.places = nn.Embedding(places, width)
+        self.kinds = nn.Embedding(2, width)
+        self.norm = nn.LayerNorm(width, eps)
+
+    def forward(self, pieces: Tensor) -> Tensor:
+        """Return (batch, pieces, width) of the numbers of pieces (batch, pieces)."""
+        summed = self.pieces(pieces) + self.places.weight[: pieces.shape[1]] + self.kinds.weight[0]
+        tokens: Tensor = self.norm(summed)
+        return tokens
+
+
 def patches(image: Tensor, side: int) -> Tensor:
     """Cut (batch, channels, height, width) into (batch, patches, channels · side · side), row by row."""
     batch, channels, height, width = image.shape

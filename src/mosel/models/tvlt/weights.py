@@ -6,10 +6,9 @@ as their training leaves it. What belongs to pre-training alone is left aside.
 
 from pathlib import Path
 
-from torch import Tensor
-
 from mosel.models.checkpoints import fill, read_state, seeded
 from mosel.models.precision import at_precision
+from mosel.models.published import in_our_shape
 from mosel.models.tvlt import Shape
 from mosel.models.tvlt.network import TVLT
 
@@ -64,7 +63,7 @@ def network_of(shape: Shape, checkpoint: Path | None, seed: int) -> TVLT:
     network = seeded(lambda: TVLT(shape), seed)
     if checkpoint is not None:
         state = {
-            name.removeprefix("transformer."): _ours(t, name) for name, t in read_state(checkpoint).items()
+            name.removeprefix("transformer."): in_our_shape(t) for name, t in read_state(checkpoint).items()
         }
         fill(network, state, published_name, checkpoint, lambda name: name.startswith(PRE_TRAINING))
     return network
@@ -79,10 +78,3 @@ def published_name(ours: str) -> str:
         return f"{MODULES[module]}.{tensor}"
     number, _, part = module.removeprefix("encoder.layers.").partition(".")
     return f"blocks.{number}.{LAYER[part]}.{tensor}"
-
-
-def _ours(tensor: Tensor, name: str) -> Tensor:
-    """Return a published tensor in our shape: a kernel over whole patches is a matrix."""
-    if name.endswith("proj.weight") and tensor.dim() == 4:
-        return tensor.flatten(1)
-    return tensor.squeeze(0) if tensor.dim() == 3 else tensor

@@ -1,0 +1,157 @@
+"""ViLT, the genres of a film from its poster and plot (Kim et al. 2021): early fusion of two modalities.
+
+Zoo names `vilt` (ViLT-B/32, the published size) and `vilt-small`. Word-pieces and patches of the image go
+through one transformer; a mode leaves the tokens of the other modality out and keeps [CLS]. Answered is a
+logit a genre. Importing this module imports no torch: that is the worker's business.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mosel.core.errors import ModelError
+from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
+from mosel.models.loading import version_of
+from mosel.models.vilt import preprocess
+from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GENRES = 23
+TEXT_BYTES = 1 << 14
+IMAGE_BYTES = 16 << 20
+PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What makes a size of ViLT.
+
+    Attributes:
+        width: of a token.
+        depth: layers of the encoder.
+        heads: of each layer's attention.
+        pieces: word-pieces that there are embeddings for.
+        most_pieces: of a text, [CLS] and [SEP] among them.
+        side: of the image as the network takes it.
+        patch: side of a patch.
+        genres: how many answers there are.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    pieces: int
+    most_pieces: int
+    side: int
+    patch: int
+    genres: int = GENRES
+
+
+SHAPES = {
+    "full": Shape(768, 12, 12, 30_522, 40, 384, 32),
+    "small": Shape(96, 4, 4, 1024, 40, 96, 16),
+}
+
+
+def vilt(
+    size: str = "full", checkpoint: Path | None = None, vocabulary: Path = BUNDLED, seed: int = 0
+) -> Model:
+    """Return ViLT as it is profiled and served.
+
+    Args:
+        size: `full`, as published, or `small`.
+        checkpoint: its weights; without them they are random, and no accuracy is claimed.
+        vocabulary: the word-pieces that the weights were trained with, one a line.
+        seed: for random weights.
+
+    Raises:
+        ModelError: there is no such size, or the vocabulary is none of its.
+        FileError: the checkpoint or the vocabulary cannot be read.
+    """
+    if size not in SHAPES:
+        raise ModelError(f"model vilt: size {size!r}; expected one of {', '.join(SHAPES)}")
+    shape = SHAPES[size]
+    check_vocabulary("vilt", vocabulary, shape.pieces, checkpoint)
+    return Model(
+        name="vilt" if size == "full" else f"vilt-{size}",
+        modalities=_modalities(shape, vocabulary),
+        outputs=(Tensor("genres", "FP32", (shape.genres,)),),
+        load=functools.partial(_load, shape, checkpoint, vocabulary, seed),
+        samples=functools.partial(noise, shape),
+        score=genre_score,
+        metric="F1, mean over samples",
+        precisions=PRECISIONS,
+        version=version_with(vocabulary, version_of(checkpoint, seed)),
+        trained=checkpoint is not None,
+    )
+
+
+def genre_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -> "NDArray[np.float64]":
+    """Return each sample's F1 of the genres with a logit above 0; `labels`, (samples, genres), are 0 or 1.
+
+    A sample without any genre scores 1 where none is answered.
+    """
+    answered, right = outputs["genres"] > 0, labels > 0
+    hits = (answered & right).sum(axis=1)
+    both = answered.sum(axis=1) + right.sum(axis=1)
+    return np.where(both == 0, 1.0, 2 * hits / np.maximum(both, 1))
+
+
+def noise(shape: Shape) -> Samples:
+    """Return words and images at random, of the longest that are looked at. It is for timing only."""
+    from mosel.models.noise import MADE_UP, images, texts
+
+    rng = np.random.default_rng(0)
+    return Samples(
+        {
+            "text": {"text": texts(rng, shape.most_pieces)},
+            "image": {"image": images(rng, shape.side)},
+        },
+        np.zeros((MADE_UP, shape.genres)),
+        "noise, for timing only",
+    )
+
+
+def _modalities(shape: Shape, vocabulary: Path) -> tuple[Modality, ...]:
+    return (
+        Modality(
+            "text",
+            (Tensor("text", "UINT8", (-1,), limits=(TEXT_BYTES,)),),
+            preprocess=functools.partial(preprocess.text, most=shape.most_pieces, vocabulary=vocabulary),
+            prepared=(Tensor("text", "INT64", (-1,), limits=(shape.most_pieces,)),),
+        ),
+        Modality(
+            "image",
+            (Tensor("image", "UINT8", (-1,), limits=(IMAGE_BYTES,)),),
+            preprocess=functools.partial(preprocess.image, side=shape.side),
+            prepared=(Tensor("image", "UINT8", (3, shape.side, shape.side)),),
+        ),
+    )
+
+
+def _load(
+    shape: Shape, checkpoint: Path | None, vocabulary: Path, seed: int, device: str, precision: str
+) -> BatchFunction:
+    """Return the network on `device`.
+
+    Raises:
+        ModelError: the precision is not offered there, or torch is not installed.
+        FileError: the checkpoint is none of this network.
+    """
+    try:
+        from mosel.models.vilt.weights import load_network
+    except ImportError as error:
+        raise ModelError(f"model vilt: {error}; run: pip install 'mosel[zoo]'") from error
+    network: BatchFunction = load_network(shape, checkpoint, vocabulary, seed, device, precision)
+    return network
+
+
+OPTIONS = {"checkpoint": Path, "vocabulary": Path, "seed": int}
+full = Recipe(functools.partial(vilt, "full"), OPTIONS)
+small = Recipe(functools.partial(vilt, "small"), OPTIONS)

@@ -12,6 +12,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 PIP_ARGS ?=
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet) -c constraints.txt $(PIP_ARGS)
+# Decisions are compiled once for this machine, and kept; otherwise the first server to start would do it.
+COMPILE = $(BIN)/python -c 'from mosel.solve.warm_up import warm_up; warm_up()'
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
@@ -44,13 +46,13 @@ clean:  ## remove .venv and everything that was built
 
 # One stamp an extra: made anew when pyproject.toml or the constraints change.
 .venv/.demo: .venv/.torch
-	@$(PIP) -e '.[demo]' && touch $@
+	@$(PIP) -e '.[demo]' && $(COMPILE) && touch $@
 
 .venv/.dev: .venv/.torch
-	@$(PIP) -e '.[dev]' && touch .venv/.demo $@
+	@$(PIP) -e '.[dev]' && $(COMPILE) && touch .venv/.demo $@
 
 .venv/.bench: .venv/.torch
-	@$(PIP) -e '.[dev,bench]' && touch .venv/.demo .venv/.dev $@
+	@$(PIP) -e '.[dev,bench]' && $(COMPILE) && touch .venv/.demo .venv/.dev $@
 
 .venv/.torch: .venv/.made pyproject.toml constraints.txt
 	@echo 'make: installing what is missing in .venv (the first time takes minutes)' >&2

@@ -2,7 +2,8 @@
 
 Everything is done as a user would, with the `mosel` command; the folder `demo/` keeps every file. The load is
 the one at which `none+batching`, what a modality-agnostic server does at its best, answers about half of the
-requests on time: it is looked for by simulation, which takes seconds.
+requests on time: it is looked for by simulation, which takes seconds. A second run checks the profile that is
+there, and begins with the load that the last one chose.
 """
 
 import argparse
@@ -35,8 +36,10 @@ LOADS = (1.5, 6.0)
 HALF, NEAR_ENOUGH, MOST_TRIALS = 0.5, 0.08, 4
 
 READY_LIMIT_S, STOP_LIMIT_S = 120, 45
-START_S, STOP_S, TRIAL_S, REPORT_S = 6, 2, 4, 5
+START_S, PLAN_S, TRIAL_S, REPORT_S = 5, 1, 2, 3
 """How long steps usually take: only the bar is drawn from these."""
+
+POLL_S = 0.05
 
 MOSEL = str(Path(sys.executable).with_name("mosel"))
 
@@ -50,6 +53,7 @@ class Children:
 
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
+        self._asked: set[int] = set()
 
     def start(self, words: Sequence[str], log: Path | None = None) -> "subprocess.Popen[bytes]":
         """Start a `mosel` command; its stderr goes to `log`, or to this terminal."""
@@ -69,15 +73,22 @@ class Children:
         return child
 
     def stop(self, child: "subprocess.Popen[bytes]", limit_s: float = STOP_LIMIT_S) -> None:
-        """Ask a process to end, and end its whole group if it does not."""
+        """Ask a process to end, unless it was asked already, and end its whole group if it does not."""
         if child.poll() is None:
-            child.terminate()
+            self.ask(child)
             try:
                 child.wait(limit_s)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
         self._running.remove(child)
+        self._asked.discard(child.pid)
+
+    def ask(self, child: "subprocess.Popen[bytes]") -> None:
+        """Ask a process to end, without waiting for that."""
+        if child.pid not in self._asked:  # a second signal would end a server that drains
+            self._asked.add(child.pid)
+            child.terminate()
 
     def stop_all(self) -> None:
         """End every process that is left, at once."""
@@ -102,15 +113,23 @@ class Demo:
         Raises:
             StepError: the command failed.
         """
-        log = self.folder / f"{words[0]}.log"
-        child = self.children.start(words, log)
+        self.finish(self.children.start(words, self.log(words)), words, expected_s)
+
+    def finish(self, child: "subprocess.Popen[bytes]", words: Sequence[str], expected_s: float) -> None:
+        """Wait for a command that was started; otherwise as `run`."""
         with self.moving(expected_s) as move:
             while child.poll() is None:
-                time.sleep(0.1)
+                time.sleep(POLL_S)
                 move()
         self.children.stop(child)
         if child.returncode:
-            raise StepError(_last_line(log) or f"mosel {words[0]} ended with status {child.returncode}")
+            raise StepError(
+                _last_line(self.log(words)) or f"mosel {words[0]} ended with status {child.returncode}"
+            )
+
+    def log(self, words: Sequence[str]) -> Path:
+        """Where a command's notes go."""
+        return self.folder / f"{words[0]}.log"
 
     @contextmanager
     def moving(self, expected_s: float) -> Iterator["Move"]:
@@ -201,20 +220,18 @@ def _profile(children: Children, model: str, folder: Path) -> None:
 
 def _serve_and_replay(children: Children, console: Console, given: argparse.Namespace) -> None:
     runs = [given.output / policy for policy in POLICIES]
-    each_s = START_S + given.duration + GIVE_UP_S + STOP_S
-    total_s = TRIAL_S * MOST_TRIALS + each_s * len(POLICIES) + REPORT_S
+    each_s = START_S + given.duration + GIVE_UP_S
+    total_s = PLAN_S + TRIAL_S * MOST_TRIALS + each_s * len(POLICIES) + REPORT_S
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         overall = progress.add_task("planning", total=total_s)
         demo = Demo(given.model, given.output, given.seed, children, progress, overall)
-        _plan(demo)
-        load, on_time = _choose_load(demo, given.duration)
+        load, on_time = _plan_and_choose_load(demo, given.duration)
         console.print(
             f"2/3  load: {load:.2f} times the full mode's capacity, "
             f"where {BASELINE} serves {on_time:.0%} on time in simulation"
         )
-        for policy, run in zip(POLICIES, runs, strict=True):
-            _live(demo, policy, run, given.duration)
+        _live(demo, runs, given.duration)
         demo.say("report")
         report = str(given.output / "report.html")
         title = f"mosel: {given.model} under a bursty load"
@@ -222,57 +239,95 @@ def _serve_and_replay(children: Children, console: Console, given: argparse.Name
     _tell(console, runs, given.output)
 
 
-def _plan(demo: Demo) -> None:
-    profile, plan = (str(demo.folder / name) for name in ("profile.json", "plan.json"))
-    demo.run(["plan", profile, "-o", plan], TRIAL_S)
+def _plan_and_choose_load(demo: Demo, duration_s: int) -> tuple[float, float]:
+    """Plan, and meanwhile choose the load; returns it and the baseline's share on time."""
+    words = ["plan", str(demo.folder / "profile.json"), "-o", str(demo.folder / "plan.json")]
+    planning = demo.children.start(words, demo.log(words))
+    found = _choose_load(demo, duration_s)
+    demo.finish(planning, words, PLAN_S)
+    return found
 
 
 def _choose_load(demo: Demo, duration_s: int) -> tuple[float, float]:
     """Halve the range of loads until the baseline, simulated, serves about half of the requests on time.
 
+    The first to be tried is the one that the last run chose, if there was one.
+
     Returns:
         The load and the share on time; `workload.csv` is left as it is at that load.
     """
-    profile, jobs, trial = (str(demo.folder / name) for name in ("profile.json", "workload.csv", "trial"))
+    kept = demo.folder / "load.txt"
     low, high = LOADS
+    first = _kept_load(kept)
     load = on_time = 0.0
-    for _ in range(MOST_TRIALS):
-        load = round((low * high) ** 0.5, 2)
-        demo.say(f"choosing the load: {load:.2f} × capacity")
-        shape = ["bursty", "--duration", str(duration_s), "--latency-slo", LATENCY_SLO]
-        words = [*shape, "--profile", profile, "--load", str(load), "--seed", str(demo.seed)]
-        demo.run(["workload", *words, "-o", jobs], TRIAL_S / 4)
-        demo.run(["simulate", profile, jobs, "--policy", BASELINE, "-o", trial, "--quiet"], TRIAL_S / 2)
-        on_time = read_run(Path(trial)).summary.on_time
+    for trial in range(MOST_TRIALS):
+        load = first if first and not trial else round((low * high) ** 0.5, 2)
+        on_time = _trial(demo, load, duration_s)
         if abs(on_time - HALF) < NEAR_ENOUGH:
             break
         low, high = (load, high) if on_time > HALF else (low, load)
+    kept.write_text(f"{load}\n")
     return load, on_time
 
 
-def _live(demo: Demo, policy: str, run: Path, duration_s: int) -> None:
-    """Serve under `policy`, replay the workload, and stop the server."""
-    demo.say(f"3/3  {policy}: starting the server")
-    log = demo.folder / f"serve-{policy}.log"
-    words = ["serve", demo.model, "--profile", str(demo.folder / "profile.json")]
-    server = demo.children.start([*words, "--policy", policy, "--http", "127.0.0.1:0"], log)
+def _kept_load(path: Path) -> float | None:
+    try:
+        load = float(path.read_text())
+    except (OSError, ValueError):  # the first run, or a file that somebody wrote by hand
+        return None
+    return load if LOADS[0] < load < LOADS[1] else None
+
+
+def _trial(demo: Demo, load: float, duration_s: int) -> float:
+    """Write the workload at `load` and return which share of it the baseline, simulated, serves on time."""
+    profile, jobs, trial = (str(demo.folder / name) for name in ("profile.json", "workload.csv", "trial"))
+    demo.say(f"choosing the load: {load:.2f} × capacity")
+    shape = ["bursty", "--duration", str(duration_s), "--latency-slo", LATENCY_SLO]
+    words = [*shape, "--profile", profile, "--load", str(load), "--seed", str(demo.seed)]
+    demo.run(["workload", *words, "-o", jobs], TRIAL_S / 4)
+    demo.run(["simulate", profile, jobs, "--policy", BASELINE, "-o", trial, "--quiet"], TRIAL_S * 3 / 4)
+    return float(read_run(Path(trial)).summary.on_time)
+
+
+def _live(demo: Demo, runs: Sequence[Path], duration_s: int) -> None:
+    """Serve under one policy after the other, and replay the workload at each.
+
+    While one server ends, idle, the next one already loads. No two ever serve at the same time.
+    """
+    last: subprocess.Popen[bytes] | None = None
+    for policy, run in zip(POLICIES, runs, strict=True):
+        demo.say(f"3/3  {policy}: starting the server")
+        log = demo.folder / f"serve-{policy}.log"
+        words = ["serve", demo.model, "--profile", str(demo.folder / "profile.json")]
+        server = demo.children.start([*words, "--policy", policy, "--http", "127.0.0.1:0"], log)
+        if last is not None:
+            demo.children.stop(last)
+        _replay(demo, server, log, run, duration_s)
+        demo.children.ask(server)
+        last = server
+    assert last is not None
+    demo.children.stop(last)
+
+
+def _replay(demo: Demo, server: "subprocess.Popen[bytes]", log: Path, run: Path, duration_s: int) -> None:
+    """Replay the workload at a server that is starting; the replay prepares its requests meanwhile."""
     with demo.moving(START_S) as move:
-        url = _address(server, log, move)
-    demo.say(f"3/3  {policy}: replaying {duration_s} s of load")
-    replay = ["replay", url, demo.model, str(demo.folder / "workload.csv"), "-o", str(run), "--quiet"]
-    demo.run([*replay, "--give-up", str(GIVE_UP_S)], duration_s + GIVE_UP_S)
-    demo.say(f"3/3  {policy}: stopping the server")
-    with demo.moving(STOP_S):
-        demo.children.stop(server)
+        url = _found(server, log, r"^listening on (http://\S+):", move)
+        words = ["replay", url, demo.model, str(demo.folder / "workload.csv"), "-o", str(run), "--quiet"]
+        words += ["--give-up", str(GIVE_UP_S), "--wait", str(READY_LIMIT_S)]
+        replaying = demo.children.start(words, demo.log(words))
+        _found(server, log, r"^serving .* (http://\S+)", move)
+    demo.say(f"3/3  {run.name}: replaying {duration_s} s of load")
+    demo.finish(replaying, words, duration_s + GIVE_UP_S)
 
 
-def _address(server: "subprocess.Popen[bytes]", log: Path, move: Move) -> str:
-    """Wait until the server says where it serves."""
+def _found(server: "subprocess.Popen[bytes]", log: Path, pattern: str, move: Move) -> str:
+    """Wait until the server says what `pattern` looks for, and return that."""
     until_s = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < until_s and server.poll() is None:
-        if found := re.search(r"^serving .* (http://\S+)", log.read_text(errors="replace"), re.MULTILINE):
+        if found := re.search(pattern, log.read_text(errors="replace"), re.MULTILINE):
             return found[1]
-        time.sleep(0.1)
+        time.sleep(POLL_S)
         move()
     raise StepError(_last_line(log) or f"the server was not ready within {READY_LIMIT_S} s")
 

@@ -180,7 +180,9 @@ class Model:
         outputs: what the batch function returns, without the request dimension.
         load: `load(device, precision)` returns the batch function, with its weights on that device.
         samples: returns labelled, held-out samples; without it accuracies have to be given from elsewhere.
-        score: gives each sample 0..1, higher is better; the metric is the mean of these.
+        score: gives each sample 0..1, higher is better; the metric is the mean of these. Or gives each two
+            numbers, how much of it is right and how much there is: the metric is then the sum of the first over
+            the sum of the second, as for words, 0 at least.
         metric: the metric's name.
         allowed: whether a combination of modalities may be used at all ("never without text").
         precisions: the precisions to offer, the first being the usual one; by kind of device (`cpu`, `cuda`)

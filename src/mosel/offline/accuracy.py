@@ -21,6 +21,7 @@ from mosel.models.base import Model, Samples
 from mosel.offline.journal import Journal, Scored
 from mosel.offline.samples import Parts, prepared
 from mosel.offline.settings import Column
+from mosel.runtime.padding import join
 from mosel.runtime.runner import ModelFailedError, Ran
 
 Run = Callable[[Column, Parts], Ran]
@@ -39,8 +40,11 @@ class Accuracy:
 def lower_bound(scores: NDArray[np.float64]) -> float:
     """Return the lower end of a one-sided 95% interval of the mean of scores on 0..1.
 
-    Exact (Clopper-Pearson) where every score is 0 or 1, by Student's t otherwise.
+    Exact (Clopper-Pearson) where every score is 0 or 1, by Student's t otherwise. Of scores of shape
+    (samples, 2) it is the bound of the sum of the first over the sum of the second.
     """
+    if scores.ndim == 2:
+        return _ratio_bound(scores[:, 0], scores[:, 1])
     count, mean = len(scores), float(scores.mean())
     if np.isin(scores, (0.0, 1.0)).all():
         hits = round(float(scores.sum()))
@@ -49,6 +53,16 @@ def lower_bound(scores: NDArray[np.float64]) -> float:
         return 0.0
     margin = special.stdtrit(count - 1, CONFIDENCE) * scores.std(ddof=1) / np.sqrt(count)
     return float(max(0.0, mean - margin))
+
+
+def _ratio_bound(right: NDArray[np.float64], of: NDArray[np.float64]) -> float:
+    # A ratio of means varies as the mean of what each sample is beyond its share (the delta method).
+    count, ratio = len(right), float(right.sum() / of.sum())
+    if count < 2:
+        return 0.0
+    beyond = (right - ratio * of) / of.mean()
+    margin = special.stdtrit(count - 1, CONFIDENCE) * beyond.std(ddof=1) / np.sqrt(count)
+    return float(np.clip(ratio - margin, 0.0, 1.0))
 
 
 def measure_accuracies(
@@ -78,10 +92,10 @@ def measure_accuracies(
         parts = {name: prepared(model, samples, name, indices.tolist()) for name in names}
         for column in missing:
             inputs = {tensor: arrays for name in column.modalities for tensor, arrays in parts[name].items()}
-            outputs = _outputs(column, inputs, len(indices), largest[column], run)
+            outputs = _outputs(model, column, inputs, largest[column], run)
             found = _checked(model, column, outputs, samples.labels[indices])
             scores[column][start] = found
-            journal.add(Scored(str(column), start, found.tolist()))
+            journal.add(_entry(column, start, found))
             tick(len(indices))
     return {column: _summary(np.concatenate([s[at] for at in sorted(s)])) for column, s in scores.items()}
 
@@ -113,14 +127,21 @@ def _recalled(journal: Journal, columns: Mapping[Column, int]) -> dict[Column, d
     scores: dict[Column, dict[int, NDArray[np.float64]]] = {column: {} for column in columns}
     for entry in journal.entries:
         if isinstance(entry, Scored) and entry.column in names:
-            scores[names[entry.column]][entry.start] = np.asarray(entry.scores)
+            scored = entry.scores if entry.of is None else np.transpose([entry.scores, entry.of])
+            scores[names[entry.column]][entry.start] = np.asarray(scored, np.float64)
     return scores
 
 
-def _outputs(column: Column, inputs: Parts, count: int, largest: int, run: Run) -> dict[str, NDArray[Any]]:
-    batches = [_slice(inputs, start, start + largest) for start in range(0, count, largest)]
+def _entry(column: Column, start: int, found: NDArray[np.float64]) -> Scored:
+    if found.ndim == 1:
+        return Scored(str(column), start, found.tolist())
+    return Scored(str(column), start, found[:, 0].tolist(), found[:, 1].tolist())
+
+
+def _outputs(model: Model, column: Column, inputs: Parts, largest: int, run: Run) -> dict[str, NDArray[Any]]:
+    batches = [_slice(inputs, start, start + largest) for start in range(0, _count(inputs), largest)]
     ran = [outputs for batch in batches for outputs in _run_halving(column, batch, run)]
-    return {name: np.concatenate([outputs[name] for outputs in ran]) for name in ran[0]}
+    return {tensor.name: join(tensor, [outputs[tensor.name] for outputs in ran]) for tensor in model.outputs}
 
 
 def _run_halving(column: Column, inputs: Parts, run: Run) -> list[dict[str, NDArray[Any]]]:
@@ -156,9 +177,12 @@ def _checked(
         scores = np.asarray(model.score(outputs, labels), dtype=np.float64)
     except Exception as error:
         raise ModelError(f"{where}: its score raised {type(error).__name__}: {error}") from error
+    if scores.shape == (len(labels), 2):
+        return _checked_shares(where, scores)
     if scores.shape != (len(labels),):
         raise ModelError(
-            f"{where}: its score has shape {scores.shape}; expected {(len(labels),)}, one a sample"
+            f"{where}: its score has shape {scores.shape}; expected {(len(labels),)}, one a sample, or "
+            f"{(len(labels), 2)}, how much is right and how much there is"
         )
     wrong = scores[~((scores >= 0) & (scores <= 1))]
     if len(wrong):
@@ -166,5 +190,17 @@ def _checked(
     return scores
 
 
+def _checked_shares(where: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    right, of = scores.T
+    if not (np.isfinite(scores).all() and (of > 0).all() and (right <= of).all()):
+        wrong = next(row for row in scores if not (np.isfinite(row).all() and row[1] > 0 and row[0] <= row[1]))
+        raise ModelError(
+            f"{where}: its score says that {wrong[0]} of {wrong[1]} are right; expected a positive number, and "
+            "no more than that"
+        )
+    return scores
+
+
 def _summary(scores: NDArray[np.float64]) -> Accuracy:
-    return Accuracy(float(scores.mean()), lower_bound(scores), len(scores))
+    mean = scores.mean() if scores.ndim == 1 else max(0.0, scores[:, 0].sum() / scores[:, 1].sum())
+    return Accuracy(float(mean), lower_bound(scores), len(scores))

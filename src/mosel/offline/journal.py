@@ -22,11 +22,12 @@ class Timed(msgspec.Struct, frozen=True, tag="timed", forbid_unknown_fields=True
 
 
 class Scored(msgspec.Struct, frozen=True, tag="scored", forbid_unknown_fields=True):
-    """Scores of one column on a chunk of the samples that starts at `start`."""
+    """Scores of one mode on a chunk of the samples from `start` on; `of`, where they are out of something."""
 
     column: str
     start: int
     scores: list[float]
+    of: list[float] | None = None
 
 
 Entry = Timed | Scored

@@ -14,7 +14,7 @@ from mosel.core.errors import ModelError
 from mosel.core.tables import Mode, Profile, write_profile
 from mosel.models.base import Model, Samples
 from mosel.offline.accuracy import Accuracy
-from mosel.offline.recheck import moved_columns
+from mosel.offline.recheck import moved_modes
 from mosel.offline.samples import load_samples
 from mosel.offline.session import Session, session
 from mosel.offline.settings import Column, Meter, NoMeter, Say, Settings
@@ -63,12 +63,12 @@ def make_profile(
     samples = _samples(model, given)
     with session(model, settings, samples, output, say, meter or NoMeter()) as run:
         known = _given(run, given) if given else _kept(run, previous, say)
-        scored = [column for column in run.columns if column not in known]
+        scored = [mode for mode in run.modes if mode not in known]
         run.time(run.columns, scored)
-        limits = {column: run.bench.limit(column) for column in run.running()}
-        known |= run.score({column: limit for column, limit in limits.items() if column in scored})
+        limits = {mode: run.bench.limit(mode) for mode in run.running()}
+        known |= run.score({mode: limit for mode, limit in limits.items() if mode in scored})
         largest = max(limits.values())
-        modes = [mode_of(run.bench, column, known[column], largest) for column in limits]
+        modes = [mode_of(run.bench, mode, known[mode], largest) for mode in limits]
         extra = _source(run, given_from if given else None) | {"notes": run.bench.notes}
         profile = run.profile(modes, tuple(range(1, largest + 1)), extra)
         _write(profile, output, run)
@@ -84,7 +84,7 @@ def refresh(
     say: Say = silent,
     meter: Meter | None = None,
 ) -> Profile:
-    """Re-check a few cells of each column of `old` and measure anew only the columns where they moved.
+    """Re-check a few cells of each column of `old` and measure anew only the modes where they moved.
 
     Batch sizes are those of `old`; accuracies are kept while the model's version is the same. The rest is as
     in `make_profile`.
@@ -103,18 +103,18 @@ def refresh(
         check_profile_fits(
             structs.replace(old, extra={**extra, "version": model.version}), model, run.device, settings.threads
         )
-        missing = [column for column in run.columns if column not in kept]
+        missing = [mode for mode in run.modes if mode not in kept]
         known = _claims(run, old)
-        scored = [column for column in run.columns if column not in known]
-        anew = {*moved_columns(run, kept, say), *missing}
-        run.time([column for column in run.columns if column in anew], scored)
-        limits = {c: run.bench.limit(c) if c in anew else len(kept[c].latency_s) for c in run.running()}
-        known |= run.score({column: limit for column, limit in limits.items() if column in scored})
+        scored = [mode for mode in run.modes if mode not in known]
+        anew = {*moved_modes(run, kept, say), *missing}
+        run.time([column for column in run.columns if column.mode in anew], scored)
+        limits = {m: run.bench.limit(m) if m in anew else old.sizes_of(kept[m])[-1] for m in run.running()}
+        known |= run.score({mode: limit for mode, limit in limits.items() if mode in scored})
         modes = [
-            mode_of(run.bench, column, known[column], largest)
-            if column in anew
-            else _with_accuracy(kept[column], known[column])
-            for column in limits
+            mode_of(run.bench, mode, known[mode], largest)
+            if mode in anew
+            else _with_accuracy(kept[mode], known[mode])
+            for mode in limits
         ]
         notes = [*extra.get("notes", ()), *run.bench.notes]
         stays = {"accuracy_source": MEASURED} | extra if same else _source(run, None)
@@ -134,11 +134,11 @@ def _samples(model: Model, given: Given | None) -> Samples | None:
 
 
 def _given(run: Session, given: Given) -> dict[Column, Accuracy]:
-    return {column: given[column.modalities] for column in run.columns}
+    return {mode: given[mode.modalities] for mode in run.modes}
 
 
 def _unclaimed(run: Session) -> dict[Column, Accuracy]:
-    return dict.fromkeys(run.columns, Accuracy(0.0, 0.0, 0))
+    return dict.fromkeys(run.modes, Accuracy(0.0, 0.0, 0))
 
 
 def _claims(run: Session, old: Profile) -> dict[Column, Accuracy]:
@@ -177,7 +177,7 @@ def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accu
     found = {
         column: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples)
         for column, mode in by_column(previous).items()
-        if same and mode.samples == len(run.chosen) and column in run.columns
+        if same and mode.samples == len(run.chosen) and column in run.modes
     }
     if found:
         say(

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ModelError
-from mosel.models.base import Modality, Model, Samples
+from mosel.models.base import Modality, Model, Samples, Tensor
+from mosel.offline.settings import Column
 from mosel.runtime.calls import shape_problem
 from mosel.runtime.padding import blank
 from mosel.runtime.runner import prepare
 
 Array = NDArray[Any]
 PREPARATIONS = 50
+MOST_OF_A_BUCKET = 16
+"""Requests that are kept prepared for each length bucket; long ones are large."""
+
 Parts = dict[str, list[Array]]
 """By tensor name one array per part of a batch, each of shape (requests, *shape)."""
 
@@ -67,19 +71,26 @@ def prepared(model: Model, samples: Samples, modality: str, chosen: Sequence[int
 
 
 class Pool:
-    """Prepared requests to draw batches for timing from, each a part of its own, as jobs of one request are."""
+    """Prepared requests to draw batches for timing from, each a part of its own, as jobs of one request are.
+
+    With length buckets every request is as long as its bucket allows, so that 𝒟 holds for all of them.
+    """
 
     def __init__(self, model: Model, samples: Samples | None, size: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
+        lengths: dict[int | None, float | None] = dict(enumerate(model.length_buckets)) or {None: None}
+        several = min(size, MOST_OF_A_BUCKET) if model.length_buckets else size
         self._requests = {
-            m.name: _single_requests(model, m.name, samples, size, seed) for m in model.modalities
+            (modality.name, bucket): _single_requests(model, modality.name, samples, several, seed, length)
+            for modality in model.modalities
+            for bucket, length in lengths.items()
         }
 
-    def draw(self, modalities: Sequence[str], size: int) -> Parts:
-        """Return a random batch of `size` requests of these modalities."""
-        count = len(self._requests[modalities[0]])
+    def draw(self, column: Column, size: int) -> Parts:
+        """Return a random batch of `size` requests of this column's modalities and length."""
+        requests = [self._requests[name, column.bucket] for name in column.modalities]
+        count = len(requests[0])
         drawn = self._rng.choice(count, size, replace=size > count)
-        requests = [self._requests[name] for name in modalities]
         return {
             tensor: [of_modality[index][tensor] for index in drawn]
             for of_modality in requests
@@ -111,13 +122,23 @@ def _request(samples: Samples, modality: str, index: int) -> dict[str, Array]:
 
 
 def _single_requests(
-    model: Model, modality: str, samples: Samples | None, size: int, seed: int
+    model: Model, modality: str, samples: Samples | None, size: int, seed: int, length: float | None
 ) -> list[Mapping[str, Array]]:
     if samples is None:
-        return [blank(model, (modality,))]
-    return [
-        prepare(model, modality, _request(samples, modality, index)) for index in choose(samples, size, seed)
-    ]
+        return [blank(model, (modality,), 1, length)]
+    declared = model.modality(modality).inputs
+    requests = [_request(samples, modality, index) for index in choose(samples, size, seed)]
+    if length is not None:
+        requests = [{t.name: _repeated(t, request[t.name], length) for t in declared} for request in requests]
+    return [prepare(model, modality, request) for request in requests]
+
+
+def _repeated(tensor: Tensor, array: Array, length: float) -> Array:
+    """Return a request brought to this length, again from its start where it ends before."""
+    if not tensor.per_length:
+        return array
+    wanted = range(tensor.at_length(length)[tensor.variable_axis])
+    return np.take(array, wanted, axis=1 + tensor.variable_axis, mode="wrap")
 
 
 def _check_modality(model: Model, modality: Modality, samples: Samples) -> None:

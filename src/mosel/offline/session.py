@@ -61,6 +61,7 @@ class Session:
         self.device = describe(settings.device, model.framework)
         self.software = software(model.framework)
         self.columns = columns_of(model, self.device.kind)
+        self.modes = tuple(dict.fromkeys(column.mode for column in self.columns))
         self.chosen = choose(samples, settings.samples, settings.seed) if samples else np.arange(0)
         self.journal = Journal(journal_path(output) if output else None, self._key())
         if self.journal.entries:
@@ -71,7 +72,7 @@ class Session:
         self._seconds: dict[str, float] = {}
 
     def time(self, columns: Collection[Column], scored: Collection[Column]) -> None:
-        """Time the cells of these columns; `scored` are those whose accuracy will be measured after."""
+        """Time the cells of these columns; `scored` are the modes whose accuracy will be measured after."""
         started_ns = monotonic_ns()
 
         def tick(left_ns: Callable[[], float]) -> None:
@@ -83,7 +84,7 @@ class Session:
         self._warn_if_noisy()
 
     def score(self, largest: Mapping[Column, int]) -> dict[Column, Accuracy]:
-        """Measure the accuracy of these columns in batches of the size given."""
+        """Measure the accuracy of these modes in batches of the size given."""
         started_ns, busy_ns = monotonic_ns(), self.bench.busy_ns
         total, done = len(largest) * len(self.chosen), 0
 
@@ -113,17 +114,18 @@ class Session:
             precision=self.model.precisions_on(self.device.kind)[0],
             software=self.software,
             measured_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            length_buckets=self.model.length_buckets or None,
             preprocess_s=preparation_s(self.model, self.samples, self.chosen) or None,
             extra={**extra, **self._conditions()},
         )
 
     def running(self) -> list[Column]:
-        """Return the columns that run at batch 1 at least.
+        """Return the modes that run at batch 1 at least, at every length.
 
         Raises:
             ExecutionError: none does.
         """
-        found = [column for column in self.columns if self.bench.limit(column)]
+        found = [mode for mode in self.modes if self.bench.limit(mode)]
         if not found:
             raise ExecutionError(f"model {self.model.name!r} runs in no mode: {self.bench.notes[-1]}")
         return found
@@ -133,6 +135,7 @@ class Session:
             "model": self.model.name,
             "version": self.model.version,
             "columns": [str(column) for column in self.columns],
+            "length_buckets": self.model.length_buckets,
             "device": [self.device.kind, self.device.name],
             "software": self.software,
             "threads": self.settings.threads,
@@ -161,8 +164,9 @@ class Session:
                 "measure again"
             )
 
-    def _scoring_ns(self, columns: Collection[Column], samples: float) -> float:
-        cells = [Cell(column, self.bench.limit(column)) for column in columns]
+    def _scoring_ns(self, modes: Collection[Column], samples: float) -> float:
+        first = [self.bench.columns(mode)[0] for mode in modes]
+        cells = [Cell(column, self.bench.limit(column)) for column in first]
         return sum(
             samples / cell.size * self.bench.median_ns(cell) for cell in cells if cell in self.bench.took_ns
         )

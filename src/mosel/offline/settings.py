@@ -1,7 +1,11 @@
-"""What a profiling run is asked for, and the words it uses: columns (modes) and cells (mode × batch size)."""
+"""What a profiling run is asked for, and the words it uses.
+
+A column is a mode, or, where a model has length buckets, a mode in one of them; a cell is a column at a batch
+size.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mosel.core.errors import UsageError
@@ -49,13 +53,20 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A modality combination at a precision: one column of 𝒟."""
+    """A modality combination at a precision: one column of 𝒟, in one length bucket where there are any."""
 
     modalities: tuple[str, ...]
     precision: str
+    bucket: int | None = None
+
+    @property
+    def mode(self) -> "Column":
+        """The mode itself, whatever the length: accuracy is one for all of them."""
+        return replace(self, bucket=None)
 
     def __str__(self) -> str:
-        return mode_name(self.modalities, self.precision)
+        name = mode_name(self.modalities, self.precision)
+        return name if self.bucket is None else f"{name} in length bucket {self.bucket}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,13 @@ class Cell:
 
 def columns_of(model: Model, kind: str) -> tuple[Column, ...]:
     """Return every column of 𝒟 on a kind of device, smallest combinations first, the usual precision first."""
-    return tuple(Column(c, precision) for precision in model.precisions_on(kind) for c in model.combinations())
+    buckets = range(len(model.length_buckets)) if model.length_buckets else (None,)
+    return tuple(
+        Column(combination, precision, bucket)
+        for precision in model.precisions_on(kind)
+        for combination in model.combinations()
+        for bucket in buckets
+    )
 
 
 class Meter(Protocol):

@@ -63,8 +63,17 @@ class Bench:
         return len({column.precision for column in self._limits}) > 1
 
     def limit(self, column: Column) -> int:
-        """Return the largest batch size at which the column is not known to fail; 0 if it fails at 1."""
-        return self._limits[column]
+        """Return the largest batch size at which the column is not known to fail; 0 if it fails at 1.
+
+        That of a mode with length buckets is the least of them.
+        """
+        if column in self._limits:
+            return self._limits[column]
+        return min(limit for each, limit in self._limits.items() if each.mode == column)
+
+    def columns(self, mode: Column) -> list[Column]:
+        """Return the mode's columns, the shortest length bucket first."""
+        return [column for column in self._limits if column.mode == mode]
 
     def probe(self, column: Column, sizes: Iterable[int]) -> None:
         """Warm the column up at these sizes, ascending, and note peak memory.
@@ -171,7 +180,7 @@ class Bench:
 
     def _runs(self, cell: Cell) -> int | None:
         try:
-            return self.run(cell.column, self._pool.draw(cell.column.modalities, cell.size)).took_ns
+            return self.run(cell.column, self._pool.draw(cell.column, cell.size)).took_ns
         except ModelFailedError as error:
             self._limits[cell.column] = cell.size - 1
             self._failure = error
@@ -182,4 +191,6 @@ class Bench:
 
     def _note_limit(self, column: Column) -> None:
         limit = self._limits[column]
-        self.note(f"{self._failure}; " + (f"batches end at {limit} there" if limit else "the mode is left out"))
+        where = "" if column.bucket is None else f" (length bucket {column.bucket})"
+        end = f"batches end at {limit} there" if limit else "the mode is left out"
+        self.note(f"{self._failure}{where}; {end}")

@@ -29,6 +29,11 @@ def _problems(profile: Profile, model: Model, device: Device, threads: int) -> I
             f"the profile of {model.name!r} has modalities {', '.join(profile.modalities)}; "
             f"the model has {', '.join(model.modality_names)}"
         )
+    if (profile.length_buckets or ()) != model.length_buckets:
+        yield (
+            f"the profile of {model.name!r} has length buckets {profile.length_buckets or 'none'}; "
+            f"the model has {model.length_buckets or 'none'}"
+        )
     extra = profile.extra or {}
     if (version := extra.get("version", model.version)) != model.version:
         yield f"the profile is of version {version} of {model.name!r}; the model is version {model.version}"

@@ -1,166 +1,33 @@
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mosel.core.errors import ExecutionError, InputError, RefusedError, UnknownModelError, UsageError
-from mosel.core.states import Reason, State
-from mosel.core.types import Batch, Job, Part, Receipt
+from mosel.core.errors import ExecutionError, InputError, UnknownModelError, UsageError
+from mosel.core.states import State
+from mosel.core.types import Batch, Job
 from mosel.online import virtual
-from mosel.online.channel import GivenUp, Outputs, ProfiledChannel, Report, Work, WorkerState
-from mosel.online.engine import Engine, Entry
+from mosel.online.channel import Work
 from mosel.online.events import (
     Action,
     Arrived,
-    BatchFailed,
     Cancelled,
     Complete,
     Corrupt,
     Dispatch,
     Event,
     Finished,
-    Shutdown,
     Tick,
     WakeAt,
     WorkerLost,
     WorkerReady,
 )
-from mosel.online.serving import EngineConfig, ServedModel
+from mosel.online.serving import ServedModel
 from tests.conformance.worlds import inputs, model, profile
-
-MS = 1_000_000
-SERVED = [ServedModel("no:where", model(), profile())]
-
-
-@dataclass
-class Scripted:
-    """A scheduler that answers each call with what `reply` makes of its events."""
-
-    reply: Callable[[Sequence[Event], int], list[Action]]
-    calls: list[tuple[list[Event], int]] = field(default_factory=list)
-
-    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
-        """Note the call and answer."""
-        self.calls.append((list(events), now_ns))
-        return self.reply(events, now_ns)
-
-
-def job(name: str = "j", requests: int = 1, deadline_ns: int = 10**12) -> Job:
-    """Return a job."""
-    return Job(name, "m", requests, 0.5, 0, deadline_ns)
-
-
-def receipt(of: Job, outcome: State = State.SERVED) -> Receipt:
-    """Return what completes it."""
-    done = outcome is State.SERVED
-    return Receipt(of, outcome, Reason.ON_TIME, "", 0, 0 if done else None, 0.9 if done else None)
-
-
-def batch(number: int, *parts: tuple[str, tuple[int, ...]], worker: int = 0) -> Batch:
-    """Return a batch in the mode audio."""
-    return Batch(number, worker, "m", "audio", 0, tuple(Part(*part) for part in parts), MS)
-
-
-def echo(work: Work) -> Outputs:
-    """Return the first number of every request's wave, which is its index in its job."""
-    return {"scores": np.concatenate([part[:, :1] for part in work.tensors["wave"]])}
-
-
-def served(of: Batch) -> tuple[int, Finished]:
-    """Let every batch take a millisecond and succeed."""
-    return MS, Finished(of.id, MS)
-
-
-class World:
-    """An engine in virtual time with its channels at hand."""
-
-    def __init__(
-        self,
-        scheduler: Scripted | None = None,
-        *,
-        workers: int = 1,
-        behaviour: Callable[[Batch], tuple[int, Finished | BatchFailed]] = served,
-        outputs: Callable[[Work], Outputs] = echo,
-        start: Callable[[int], str] = lambda _: "",
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, virtual.VirtualLoop)
-        self.channels: list[StubbornChannel] = []
-        self.journal: list[Entry] = []
-
-        def make(worker: int, report: Report) -> StubbornChannel:
-            self.channels.append(StubbornChannel(worker, report, behaviour, outputs, start(worker)))
-            return self.channels[-1]
-
-        self.engine = Engine(
-            SERVED,
-            EngineConfig(workers=workers),
-            scheduler=scheduler,
-            channels=make,
-            now_ns=loop.now_ns,
-            journal=self.journal,
-        )
-
-
-class StubbornChannel(ProfiledChannel):
-    """A `ProfiledChannel` that may refuse to start, and may be given up."""
-
-    def __init__(
-        self,
-        worker: int,
-        report: Report,
-        behaviour: Callable[[Batch], tuple[int, Finished | BatchFailed]],
-        outputs: Callable[[Work], Outputs],
-        problem: str,
-    ) -> None:
-        super().__init__(worker, report, behaviour, outputs)
-        self.report, self.worker, self.problem, self.closed = report, worker, problem, False
-
-    async def start(self) -> None:
-        """Start, or say why not."""
-        if self.problem:
-            self.give_up()
-            raise ExecutionError(self.problem)
-        await super().start()
-
-    async def close(self) -> None:
-        """Note that it was closed."""
-        self.closed = True
-        await super().close()
-
-    def give_up(self) -> None:
-        """Report that the worker will not come back."""
-        self.state = WorkerState.GIVEN_UP
-        self.report(GivenUp(self.worker, "no more"))
-
-
-def in_virtual_time(
-    test: Callable[[], Coroutine[Any, Any, None]],
-) -> Callable[[], None]:
-    """Run a test's coroutine on the virtual loop."""
-
-    def run() -> None:
-        virtual.run(test())
-
-    run.__doc__, run.__name__ = test.__doc__, test.__name__
-    return run
-
-
-def whole(events: Sequence[Event], _now_ns: int) -> list[Action]:
-    """Run each job as one batch as soon as it comes, and complete it when that is done."""
-    actions: list[Action] = []
-    for event in events:
-        match event:
-            case Arrived(found):
-                number = int(found.id[1:] or 0)
-                actions.append(Dispatch(batch(number, (found.id, tuple(range(found.requests))))))
-            case Finished(number):
-                actions.append(Complete(receipt(job(f"j{number}"))))
-    return actions
+from tests.online.engine_world import MS, Scripted, World, batch, in_virtual_time, job, receipt, whole
 
 
 @in_virtual_time
@@ -295,44 +162,6 @@ async def test_outputs_of_a_batch_never_reach_a_later_job_of_the_same_id() -> No
 
 
 @in_virtual_time
-async def test_jobs_are_refused_before_the_start_while_draining_and_after_the_stop() -> None:
-    """Each refusal says which it is, and that one may try again."""
-    world = World(Scripted(whole))
-    with pytest.raises(RefusedError, match="it is starting"):
-        world.engine.post(job("j1"), inputs(1))
-    await world.engine.start()
-    running = world.engine.post(job("j1"), inputs(1))
-    draining = asyncio.create_task(world.engine.drain(10))
-    await asyncio.sleep(0)
-    assert not world.engine.ready
-    with pytest.raises(RefusedError, match="it is draining"):
-        world.engine.post(job("j2"), inputs(1))
-    await draining
-    assert (await running).receipt.outcome is State.SERVED
-    await world.engine.stop()
-    with pytest.raises(RefusedError, match="it has stopped"):
-        world.engine.post(job("j2"), inputs(1))
-    assert all(channel.closed for channel in world.channels)
-
-
-@in_virtual_time
-async def test_a_drain_ends_what_is_left_at_its_limit() -> None:
-    """A job that takes longer than the drain may gets its outcome at the limit, not later."""
-
-    def reply(events: Sequence[Event], _: int) -> list[Action]:
-        if isinstance(events[0], Arrived):
-            return [Dispatch(batch(0, ("j1", (0,))))]
-        return [Complete(receipt(job("j1"), State.DROPPED))] if Shutdown() in events else []
-
-    world = World(Scripted(reply), behaviour=lambda of: (10_000 * MS, Finished(of.id, 0)))
-    await world.engine.start()
-    answer = world.engine.post(job("j1"), inputs(1))
-    await world.engine.drain(2.0)
-    assert (await answer).receipt.outcome is State.DROPPED
-    assert world.engine.now_ns() == 2000 * MS
-
-
-@in_virtual_time
 async def test_what_does_not_fit_is_refused_and_harms_nothing() -> None:
     """An unknown model, a taken id and wrong tensors raise; the job that waits is still answered."""
     world = World(Scripted(whole))
@@ -345,86 +174,6 @@ async def test_what_does_not_fit_is_refused_and_harms_nothing() -> None:
     with pytest.raises(InputError, match="'wave' is float32 of shape"):
         world.engine.post(job("j3", 2), inputs(1))
     assert (await waiting).receipt.outcome is State.SERVED
-
-
-@in_virtual_time
-async def test_a_scheduler_that_raises_breaks_the_engine_aloud() -> None:
-    """Every waiting job and every later one gets an `ExecutionError`; `until_broken` returns it."""
-
-    def reply(events: Sequence[Event], _: int) -> list[Action]:
-        if any(isinstance(event, Arrived) and event.job.id == "bad" for event in events):
-            raise ZeroDivisionError("by design")
-        return []
-
-    world = World(Scripted(reply))
-    await world.engine.start()
-    waiting = world.engine.post(job("good"), inputs(1))
-    await asyncio.sleep(1)
-    bad = world.engine.post(job("bad"), inputs(1))
-    failure = await world.engine.until_broken()
-    for found in (waiting, bad):
-        with pytest.raises(ExecutionError, match="ZeroDivisionError: by design"):
-            await found
-    assert "ZeroDivisionError: by design" in str(failure)
-    assert not world.engine.ready
-    with pytest.raises(ExecutionError, match="by design"):
-        world.engine.post(job("late"), inputs(1))
-    await world.engine.stop()
-
-
-@in_virtual_time
-async def test_an_action_that_cannot_be_carried_out_breaks_the_engine_too() -> None:
-    """A batch of a job that nobody handed in is a bug of the scheduler, and no silence."""
-    world = World(Scripted(lambda events, _: [Dispatch(batch(0, ("ghost", (0,))))] if Tick() in events else []))
-    await world.engine.start()
-    waiting = world.engine.post(job(), inputs(1))
-    world.engine._tell(Tick())
-    with pytest.raises(ExecutionError, match="KeyError: 'ghost'"):
-        await waiting
-
-
-@in_virtual_time
-async def test_a_scheduler_that_forgets_a_job_at_the_end_is_found_out() -> None:
-    """A job without an outcome after `Shutdown` is answered with an error instead of never."""
-    world = World(Scripted(lambda _events, _now: []))
-    await world.engine.start()
-    waiting = world.engine.post(job(), inputs(1))
-    await world.engine.stop()
-    with pytest.raises(ExecutionError, match="left jobs without an outcome"):
-        await waiting
-
-
-@in_virtual_time
-async def test_an_engine_without_any_worker_does_not_start() -> None:
-    """The error is the worker's own."""
-    world = World(Scripted(whole), workers=2, start=lambda worker: f"no GPU {worker}")
-    with pytest.raises(ExecutionError, match="no GPU 0"):
-        await world.engine.start()
-    assert not world.engine.ready
-    assert all(channel.closed for channel in world.channels)
-
-
-@in_virtual_time
-async def test_an_engine_serves_with_the_workers_that_it_has() -> None:
-    """One of two workers cannot start: jobs are served all the same."""
-    world = World(Scripted(whole), workers=2, start=lambda worker: "no GPU" if worker else "")
-    await world.engine.start()
-    assert (await world.engine.submit(job("j1"), inputs(1))).receipt.outcome is State.SERVED
-    assert world.engine.snapshot().workers == ("ready", "given_up")
-
-
-@in_virtual_time
-async def test_the_loss_of_the_last_worker_for_good_breaks_the_engine() -> None:
-    """While another worker may come back jobs wait; when none will, they are told."""
-    world = World(Scripted(lambda _events, _now: []), workers=2)
-    await world.engine.start()
-    waiting = world.engine.post(job(), inputs(1))
-    world.channels[0].give_up()
-    await asyncio.sleep(1)
-    assert not waiting.done()
-    world.channels[1].give_up()
-    with pytest.raises(ExecutionError, match="no worker can be started any more: no more"):
-        await waiting
 
 
 @in_virtual_time
@@ -449,32 +198,6 @@ async def test_outputs_that_do_not_fit_together_fail_their_job_alone() -> None:
     with pytest.raises(ExecutionError, match="came in shapes"):
         await world.engine.submit(job(requests=2), inputs(2))
     assert (await world.engine.submit(job("j5"), inputs(1))).receipt.outcome is State.SERVED
-
-
-@in_virtual_time
-async def test_a_lost_workers_batches_are_forgotten() -> None:
-    """After the loss the batch can be sent again under another number and its outputs arrive once."""
-
-    def reply(events: Sequence[Event], _: int) -> list[Action]:
-        actions: list[Action] = []
-        for event in events:
-            match event:
-                case Arrived():
-                    actions.append(Dispatch(batch(0, ("j", (0,)))))
-                case WorkerLost():
-                    actions.append(Dispatch(batch(1, ("j", (0,)), worker=1)))
-                case Finished(1):
-                    actions.append(Complete(receipt(job())))
-        return actions
-
-    world = World(Scripted(reply), workers=2)
-    await world.engine.start()
-    waiting = world.engine.post(job(), inputs(1))
-    await asyncio.sleep(5e-4)
-    world.channels[0].lose("killed")
-    assert (await waiting).outputs == {"scores": np.zeros((1, 1))}
-    snapshot = world.engine.snapshot()
-    assert (snapshot.batches, snapshot.lost_workers) == (1, 1)
 
 
 @in_virtual_time

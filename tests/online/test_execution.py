@@ -134,6 +134,26 @@ def test_every_mode_is_warmed_up_at_every_size(execution: Execution, function: R
     assert [set(shapes) for shapes in function.shapes[::2][:3]] == [{"number"}, {"plain"}, {"number", "plain"}]
 
 
+def test_a_model_with_length_buckets_is_warmed_up_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All batch sizes at the shortest length first, then one request of each longer one."""
+    function, module = Recording(), ModuleType("long_model")
+    tensor = Tensor("wave", "FP32", (-1,), limits=(50,), per_length=10)
+    module.model = Model(  # type: ignore[attr-defined]
+        name="m",
+        modalities=(Modality("sound", (tensor,)),),
+        outputs=(Tensor("sum", "FP32", (-1,), limits=(50,)),),
+        load=lambda _device, _precision: function,
+        framework="numpy",
+        length_buckets=(2, 3, 5),
+    )
+    monkeypatch.setitem(sys.modules, "long_model", module)
+    served = WorkerModel("long_model:model", "m", (ServedMode(("sound",), "float32", (1, 2)),))
+    execution = Execution(Start(0, "cpu", 1, (0,), (0,), (served,)))
+    execution.warm_up()
+    execution.close()
+    assert [shapes["wave"] for shapes in function.shapes] == [(1, 20), (2, 20), (1, 30), (1, 50)]
+
+
 def test_what_has_to_be_prepared_is_known(execution: Execution) -> None:
     """By default any model counts; else only the modalities asked for."""
     assert execution.preprocesses()

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from mosel.core.errors import FileError, UsageError
-from mosel.core.tables import Profile, read_profile
+from mosel.core.tables import Mode, Profile, read_profile
 from mosel.models.registry import find
 from mosel.offline.accuracy import read_accuracies
 from mosel.offline.journal import journal_path
@@ -136,19 +136,28 @@ def _table(made: Profile) -> Table:
         box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, title=f"{made.model} on {made.device.name}"
     )
     table.add_column("mode", no_wrap=True)
+    if made.length_buckets:
+        table.add_column("length ≤", justify="right", no_wrap=True)
     for heading in ("accuracy", "95% ≥", "ms at 1", "batch", "ms", "p99", "MiB", "timed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, mode in zip(made.mode_names, made.modes, strict=True):
-        latency_s, p99_s = made.columns(mode.latency_s)[0], made.columns(mode.latency_p99_s)[0]
-        table.add_row(
-            name,
-            f"{mode.accuracy:.3f}",
-            f"{mode.accuracy_low:.3f}",
-            f"{latency_s[0] * 1e3:.2f}",
-            f"{len(latency_s)}",
-            f"{latency_s[-1] * 1e3:.2f}",
-            f"{p99_s[-1] * 1e3:.2f}",
-            f"{made.columns(mode.memory_bytes)[0][-1] / 2**20:.0f}",
-            f"{sum(mode.measured or ())}/{len(latency_s)}",
-        )
+        for bucket in range(made.buckets):
+            table.add_row(name, *_cells(made, mode, bucket))
     return table
+
+
+def _cells(made: Profile, mode: Mode, bucket: int) -> Iterator[str]:
+    latency_s, p99_s, memory_bytes = (
+        made.columns(values)[bucket] for values in (mode.latency_s, mode.latency_p99_s, mode.memory_bytes)
+    )
+    measured = made.columns(mode.measured)[bucket] if mode.measured else ()
+    if made.length_buckets:
+        yield f"{made.length_buckets[bucket]:g}"
+    yield f"{mode.accuracy:.3f}"
+    yield f"{mode.accuracy_low:.3f}"
+    yield f"{latency_s[0] * 1e3:.2f}"
+    yield f"{len(latency_s)}"
+    yield f"{latency_s[-1] * 1e3:.2f}"
+    yield f"{p99_s[-1] * 1e3:.2f}"
+    yield f"{memory_bytes[-1] / 2**20:.0f}"
+    yield f"{sum(measured)}/{len(latency_s)}"

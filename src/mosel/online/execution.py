@@ -127,17 +127,35 @@ class Execution:
         return Result(ran.took_ns, undone, ran.outputs)
 
     def warm_up(self) -> None:
-        """Run every mode at its smallest and its largest batch size, then as many others as time allows."""
+        """Run every mode at its smallest and its largest batch size, then as many others as time allows.
+
+        With length buckets these are of the shortest requests; longer ones come last.
+        """
         began = time.monotonic()
         for model, mode, size, must in _warm_up_order(self._modes):
             if not must and time.monotonic() - began > WARM_UP_LIMIT_S:
                 return
-            inputs = blank(self._models[model], mode[0], size)
-            self._runners[model].run(*mode, {name: [array] for name, array in inputs.items()})
+            self._warm_up(model, mode, size, 0)
+        for model, mode, bucket in self._longer():
+            if time.monotonic() - began > WARM_UP_LIMIT_S:
+                return
+            self._warm_up(model, mode, 1, bucket)
 
     def close(self) -> None:
         """End the preparing threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _warm_up(self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int) -> None:
+        model = self._models[name]
+        length = model.length_buckets[bucket] if model.length_buckets else None
+        inputs = blank(model, mode[0], size, length)
+        self._runners[name].run(*mode, {tensor: [array] for tensor, array in inputs.items()})
+
+    def _longer(self) -> Iterator[tuple[str, tuple[tuple[str, ...], str], int]]:
+        for served in self._modes:
+            for mode in served.modes:
+                for bucket in range(1, len(self._models[served.name].length_buckets)):
+                    yield served.name, (mode.modalities, mode.precision), bucket
 
     def _inputs(self, prepared: Prepared, without: set[int]) -> dict[str, list[NDArray[Any]]]:
         inputs: dict[str, list[NDArray[Any]]] = {}

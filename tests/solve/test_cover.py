@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mosel.core.arrays import UNAVAILABLE
-from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, combine, frontiers
+from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -44,8 +44,11 @@ def pareto(points: set[tuple[float, int]]) -> list[tuple[float, int]]:
     for accuracy, cost in points:
         key = round(accuracy, 9)
         best[key] = min(cost, best.get(key, cost))
-    kept = {(a, c) for a, c in best.items() if not any(b > a and d <= c for b, d in best.items())}
-    return sorted(kept)
+    kept: list[tuple[float, int]] = []
+    for accuracy, cost in sorted(best.items(), reverse=True):
+        if not kept or cost < kept[-1][1]:
+            kept.append((accuracy, cost))
+    return kept[::-1]
 
 
 @settings(max_examples=150, deadline=None)
@@ -57,6 +60,44 @@ def test_frontiers_are_those_of_brute_force(problem: Problem) -> None:
         expected = pareto(set(strategies(latency, accuracy, size)))
         got = [(round(a, 9), int(c)) for a, c in zip(found.accuracy, found.latency_ns, strict=True)]
         assert got == expected
+
+
+@st.composite
+def precisions(draw: st.DrawFn) -> Problem:
+    """Every combination of 1 to 4 modalities, each at 1 or 2 precisions; latencies in any order, with ties."""
+    modalities, levels = draw(st.integers(1, 4)), draw(st.integers(1, 2))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    modes, sizes = 2**modalities - 1, draw(st.integers(1, 3))
+    latency = rng.integers(0, 9, (modes, 1)) + rng.integers(0, 9, (modes, sizes + 1))
+    gain = np.round(rng.uniform(0.5, 0.99, modes), draw(st.integers(1, 3)))
+    halved = [np.rint(latency * 0.5**level).astype(np.int64) for level in range(levels)]
+    lowered = [np.maximum(gain - 0.01 * level, 0) for level in range(levels)]
+    return np.concatenate(halved), np.concatenate(lowered), 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(precisions())
+def test_frontiers_of_up_to_four_modalities_and_two_precisions_are_those_of_brute_force(
+    problem: Problem,
+) -> None:
+    """Up to 30 modes: the frontier is that of all multisets of batches, and its batches attain it."""
+    latency, accuracy, largest = problem
+    for size, found in enumerate(frontiers(latency, accuracy, largest)):
+        got = [(round(a, 9), int(c)) for a, c in zip(found.accuracy, found.latency_ns, strict=True)]
+        assert got == pareto(reachable(latency, accuracy, size))
+        assert_attained(found, latency, accuracy, size)
+
+
+def reachable(latency: Ints, accuracy: Floats, requests: int) -> set[tuple[float, int]]:
+    """Accuracy sum and latency of every way to run so many requests, one batch after the other."""
+    if requests == 0:
+        return {(0.0, 0)}
+    found = set()
+    for size in range(1, min(requests, latency.shape[1] - 1) + 1):
+        for gained, spent in reachable(latency, accuracy, requests - size):
+            for mode, gain in enumerate(accuracy):
+                found.add((round(gained + size * float(gain), 9), spent + int(latency[mode, size])))
+    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -137,37 +178,6 @@ def test_frontiers_agree_with_highs_on_profiles_of_real_size(seed: int) -> None:
         best = least_latency(latency, accuracy, int(size), needed)
         assert found[size].latency_ns[index] == pytest.approx(best, rel=1e-6)
         assert_attained(found[size], latency, accuracy, int(size))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 3), st.integers(1, 30))
-def test_combined_frontiers_are_attained_and_never_better_than_exact(seed: int, whole: int, rest: int) -> None:
-    """A job split into largest batches' worth and a rest costs 0 to 30% more than the exact strategy."""
-    latency, accuracy = curved(3, 8, seed)
-    size = whole * 8 + rest % 8
-    exact = frontiers(latency, accuracy, size)
-    split = exact[rest % 8]
-    for _ in range(whole):
-        split = combine(split, exact[8])
-    assert_attained(split, latency, accuracy, size)
-    assert split.accuracy[-1] == pytest.approx(exact[size].accuracy[-1])
-    for accuracy_sum, latency_ns in zip(split.accuracy, split.latency_ns, strict=True):
-        least = exact[size].latency_ns[cheapest_reaching(exact[size], accuracy_sum)]
-        assert least <= latency_ns <= 1.3 * least
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.integers(2, 40))
-def test_thinning_keeps_both_ends(seed: int, most: int) -> None:
-    """However few points are kept, the fastest and the most accurate strategy are among them."""
-    latency, accuracy = curved(4, 8, seed)
-    block = frontiers(latency, accuracy, 8)[8]
-    full, thin = combine(block, block), combine(block, block, most)
-    assert len(thin) <= most or len(thin) == len(full)
-    for end in (0, -1):
-        assert thin.accuracy[end] == full.accuracy[end]
-        assert thin.latency_ns[end] == full.latency_ns[end]
-        assert thin.batches[end] == full.batches[end]
 
 
 @settings(max_examples=100, deadline=None)

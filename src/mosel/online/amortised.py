@@ -5,14 +5,17 @@ batch; a job's options are the Pareto frontier of accuracy against the sum of un
 (the same mathematics as §5.1, with batches of one request). `solve/joint.py` reads the arrays.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.online.tables import ModelTable
-from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, combine, frontiers
+from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
 from mosel.solve.joint import Classes, Menu
+from mosel.solve.large import LargeJobs, Mixes
 
 COVERED = 512
 """Up to how many requests of a class the cost of holding them in batches is tabled exactly."""
@@ -41,6 +44,7 @@ class Amortised:
         self._first: list[int] = [0]
         self._pairs: list[tuple[int, int]] = []
         self._menu: Menu | None = None
+        self._large: dict[tuple[str, int, int], LargeJobs] = {}
 
     @property
     def menu(self) -> Menu:
@@ -76,34 +80,48 @@ class Amortised:
         if key not in self._frontiers and requests <= table.largest:
             self._cover(table, bucket, mask)
         if key not in self._frontiers:
-            half = table.largest
-            rest = self._frontier(table, bucket, mask, requests - half)
-            self._frontiers[key] = combine(rest, self._frontier(table, bucket, mask, half))
+            self._frontiers[key] = self._large_jobs(table, bucket, mask).frontier(requests)
         return self._frontiers[key]
+
+    def _large_jobs(self, table: ModelTable, bucket: int, mask: int) -> LargeJobs:
+        key = (table.model, bucket, mask)
+        if key not in self._large:
+            small = [self._frontier(table, bucket, mask, size) for size in range(table.largest + 1)]
+            usable = table.usable(mask)
+            single = self._single_ns(table, bucket, usable)
+            self._large[key] = LargeJobs(single, table.accuracy[usable], small, usable)
+        return self._large[key]
+
+    def _single_ns(self, table: ModelTable, bucket: int, modes: list[int]) -> NDArray[np.int64]:
+        """What a request costs in each mode, as batches of one."""
+        unit = self.classes.unit_ns[self._base[table.model, bucket] + np.array(modes, np.int64)]
+        return np.stack([np.zeros(len(modes), np.int64), np.ceil(unit).astype(np.int64)], axis=1)
 
     def _cover(self, table: ModelTable, bucket: int, mask: int) -> None:
         """Find the options of every job size up to the largest batch."""
-        usable = np.array(table.usable(mask), np.int64)
-        unit = self.classes.unit_ns[self._base[table.model, bucket] + usable]
-        single = np.stack([np.zeros(len(usable), np.int64), np.ceil(unit).astype(np.int64)], axis=1)
-        found = frontiers(single, table.accuracy[usable], table.largest)
+        usable = table.usable(mask)
+        found = frontiers(self._single_ns(table, bucket, usable), table.accuracy[usable], table.largest)
         for size, frontier in enumerate(found):
-            batches = tuple(tuple((int(usable[mode]), 1) for mode, _ in point) for point in frontier.batches)
+            batches = tuple(tuple((usable[mode], 1) for mode, _ in point) for point in frontier.batches)
             named = Frontier(frontier.accuracy, frontier.latency_ns, batches)
             self._frontiers[table.model, bucket, mask, size] = named
 
     def _append(self, frontier: Frontier, table: ModelTable, bucket: int) -> tuple[int, int]:
         base, low = self._base[table.model, bucket], len(self._work)
-        for point, batches in enumerate(frontier.batches):
-            counts: dict[int, int] = {}
-            for mode, requests in batches:
-                counts[base + mode] = counts.get(base + mode, 0) + requests
-            self._pairs += counts.items()
+        for point, counts in enumerate(_counts(frontier)):
+            self._pairs += [(base + mode, requests) for mode, requests in counts.items()]
             self._first.append(len(self._pairs))
             self._work.append(int(frontier.latency_ns[point]))
             self._accuracy.append(float(frontier.accuracy[point]))
         self._menu = None
         return low, len(self._work)
+
+
+def _counts(frontier: Frontier) -> list[Counter[int]]:
+    """How many requests run in each mode, per strategy."""
+    if isinstance(frontier.batches, Mixes):
+        return frontier.batches.counts()
+    return [Counter(mode for mode, size in batches for _ in range(size)) for batches in frontier.batches]
 
 
 def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
 from mosel.core.tables import Profile
 from mosel.online.estimator import Estimator
-from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches, combine, frontiers
+from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches, frontiers
+from mosel.solve.large import LargeJobs
 
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
@@ -72,6 +73,7 @@ class ModelTable:
         self.latency_ns = self.profiled_ns
         self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
         self._large: dict[tuple[int, int, int], Frontier] = {}
+        self._splits: dict[tuple[int, int], LargeJobs] = {}
         self._longest: dict[tuple[int, int, int], Ints] = {}
         self._batches: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
 
@@ -118,7 +120,7 @@ class ModelTable:
         known = self._frontiers[key]
         if requests < len(known):
             return known[requests]
-        return self._split(bucket, mask, requests)
+        return self._larger(bucket, mask, requests) if self.usable(mask) else NO_STRATEGY
 
     def longest_ns(self, bucket: int, mask: int, requests: int) -> Ints:
         """Return the longest batch of each strategy of `frontier`, of shape (points,)."""
@@ -163,6 +165,7 @@ class ModelTable:
             self.latency_ns = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
             self._frontiers.clear()
             self._large.clear()
+            self._splits.clear()
             self._longest.clear()
             self._batches.clear()
         return moved
@@ -178,18 +181,21 @@ class ModelTable:
         found = frontiers(self.latency_ns[usable, bucket], self.accuracy[usable], self.largest)
         return [_renamed(frontier, usable) for frontier in found]
 
-    def _split(self, bucket: int, mask: int, requests: int) -> Frontier:
-        """Add one largest batch's worth of requests after the other; each step serves smaller jobs too."""
-        size = requests % self.largest
-        found = self.frontier(bucket, mask, size)
-        block = self.frontier(bucket, mask, self.largest)
-        while size < requests:
-            size += self.largest
-            key = (bucket, mask, size)
-            if key not in self._large:
-                self._large[key] = combine(found, block)
-            found = self._large[key]
-        return found
+    def _larger(self, bucket: int, mask: int, requests: int) -> Frontier:
+        """Return the frontier of a job larger than the largest batch."""
+        key = (bucket, mask, requests)
+        if key not in self._large:
+            self._large[key] = self._large_jobs(bucket, mask).frontier(requests)
+        return self._large[key]
+
+    def _large_jobs(self, bucket: int, mask: int) -> LargeJobs:
+        key = (bucket, mask)
+        if key not in self._splits:
+            usable = self.usable(mask)
+            latency_ns = np.ascontiguousarray(self.latency_ns[usable, bucket])
+            small = self._frontiers[key]
+            self._splits[key] = LargeJobs(latency_ns, self.accuracy[usable], small, usable)
+        return self._splits[key]
 
 
 def point(frontier: Frontier, index: int) -> Strategy:

@@ -11,10 +11,8 @@ Both steps keep an optimum for every accuracy, because dropping a dominated part
 improve it. Latencies are integers, so ties are exact; accuracies that differ by less than `TIE` are equal.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,8 @@ LAST_SHORTFALL = 9e-10
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Batches = tuple[tuple[int, int], ...]
+"""A strategy: (mode index, batch size) of each batch, accurate modes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Frontier:
     Attributes:
         accuracy: of shape (points,), summed over the job's requests.
         latency_ns: of shape (points,).
-        batches: per point the strategy that attains it: (mode index, batch size), accurate modes first.
+        batches: per point the strategy that attains it.
     """
 
     accuracy: Floats
     latency_ns: Ints
-    batches: tuple[tuple[tuple[int, int], ...], ...]
+    batches: Sequence[Batches]
 
     def __len__(self) -> int:
         return len(self.accuracy)
@@ -65,7 +65,7 @@ def frontiers(latency_ns: Ints, accuracy: Floats, largest: int) -> list[Frontier
     """
     modes = len(accuracy)
     cost, last = zip(*(cheapest_batches(row, largest) for row in latency_ns), strict=True)
-    order = [mode for mode in _by_accuracy(accuracy) if not _is_dominated(mode, accuracy, cost)]
+    order = [mode for mode in _by_accuracy(accuracy) if not is_dominated(mode, accuracy, cost)]
     states = _State.start(largest)
     history: list[_State] = []
     for mode in order:
@@ -86,21 +86,6 @@ def cheapest_batches(latency_ns: Ints, largest: int) -> tuple[Ints, Ints]:
     return cost, last
 
 
-def combine(first: Frontier, second: Frontier, most_points: int = 512) -> Frontier:
-    """Return the frontier of running a strategy of `first` and one of `second`, thinned to `most_points`.
-
-    It serves jobs larger than the largest batch, which are split; points at both ends are always kept.
-    """
-    latency = (first.latency_ns[:, None] + second.latency_ns[None, :]).ravel()
-    accuracy = (first.accuracy[:, None] + second.accuracy[None, :]).ravel()
-    keep = _pareto(latency, accuracy)
-    if len(keep) > most_points:
-        keep = keep[np.unique(np.linspace(0, len(keep) - 1, most_points).round().astype(np.int64))]
-    pairs = [divmod(int(index), len(second)) for index in keep]
-    batches = tuple(_sorted(first.batches[a] + second.batches[b]) for a, b in pairs)
-    return Frontier(accuracy[keep], latency[keep], batches)
-
-
 def cheapest_reaching(frontier: Frontier, needed: float) -> int:
     """Return the index of the first point whose accuracy sum is at least `needed`; its length if none is.
 
@@ -111,6 +96,32 @@ def cheapest_reaching(frontier: Frontier, needed: float) -> int:
     if index == len(frontier) and index and frontier.accuracy[-1] >= needed - LAST_SHORTFALL:
         return index - 1
     return index
+
+
+def is_dominated(mode: int, accuracy: Floats, cost: Sequence[Ints]) -> bool:
+    """Return whether another mode is as accurate and never dearer; of equal ones the first stays.
+
+    Args:
+        mode: which one.
+        accuracy: of shape (modes,).
+        cost: per mode the least latency of 0.. requests.
+    """
+    for other in range(len(accuracy)):
+        if other == mode or accuracy[other] < accuracy[mode] or not np.all(cost[other] <= cost[mode]):
+            continue
+        same = accuracy[other] == accuracy[mode] and np.array_equal(cost[other], cost[mode])
+        if not same or other < mode:
+            return True
+    return False
+
+
+def pareto(latency: Ints, accuracy: Floats) -> Ints:
+    """Return the indices of the points that no other beats, ascending."""
+    order = np.lexsort((-accuracy, latency))
+    best = np.maximum.accumulate(accuracy[order])
+    keep = np.ones(len(order), bool)
+    keep[1:] = accuracy[order][1:] > best[:-1] + TIE
+    return order[keep]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +151,6 @@ def _by_accuracy(accuracy: Floats) -> list[int]:
     return [int(mode) for mode in np.argsort(-accuracy, kind="stable")]
 
 
-def _is_dominated(mode: int, accuracy: Floats, cost: Sequence[Ints]) -> bool:
-    """Whether another mode is as accurate and never dearer; of equal ones the first stays."""
-    for other in range(len(accuracy)):
-        if other == mode or accuracy[other] < accuracy[mode] or not np.all(cost[other] <= cost[mode]):
-            continue
-        same = accuracy[other] == accuracy[mode] and np.array_equal(cost[other], cost[mode])
-        if not same or other < mode:
-            return True
-    return False
-
-
 def _frontier(
     size: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
 ) -> Frontier:
@@ -162,7 +162,7 @@ def _frontier(
 
 def _batches(
     point: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
-) -> tuple[tuple[int, int], ...]:
+) -> Batches:
     found: list[tuple[int, int]] = []
     for mode, before in zip(reversed(order), reversed(history), strict=True):
         requests = int(states.taken[point])
@@ -173,22 +173,6 @@ def _batches(
         found = sorted(own, key=lambda batch: -batch[1]) + found
         point, states = int(states.parent[point]), before
     return tuple(found)
-
-
-def _sorted(batches: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """Put batches of one mode together, keeping the order in which modes first appear."""
-    counts = Counter(batches)
-    modes = list(dict.fromkeys(mode for mode, _ in counts))
-    order = sorted(counts, key=lambda batch: (modes.index(batch[0]), -batch[1]))
-    return tuple(chain.from_iterable(repeat(batch, counts[batch]) for batch in order))
-
-
-def _pareto(latency: Ints, accuracy: Floats) -> Ints:
-    order = np.lexsort((-accuracy, latency))
-    best = np.maximum.accumulate(accuracy[order])
-    keep = np.ones(len(order), bool)
-    keep[1:] = accuracy[order][1:] > best[:-1] + TIE
-    return order[keep]
 
 
 @njit(cache=True, nogil=True)

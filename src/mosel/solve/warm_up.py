@@ -2,19 +2,25 @@
 
 import numpy as np
 
-from mosel.solve.assign import Options, exact, keep_feasible
+from mosel.solve.assign import Options, Search, keep_feasible
 from mosel.solve.cover import cheapest_batches, frontiers
 from mosel.solve.joint import Classes, Menu, Queue, choose
+from mosel.solve.large import LargeJobs
 from mosel.solve.line_up import Batches, ends_alone
 
 
 def warm_up() -> None:
     """Compile (or load from the cache beside the package) every function that decisions call."""
     latency = np.array([[0, 2, 3], [0, 4, 7]], np.int64)
-    front = frontiers(latency, np.array([0.5, 0.9]), 2)[2]
+    accuracy = np.array([0.5, 0.9])
+    small = frontiers(latency, accuracy, 2)
+    LargeJobs(latency, accuracy, small, (0, 1)).frontier(3)
+    front = small[2]
     options = Options.of([(front.latency_ns, front.accuracy)] * 3)
     budget = np.array([5, 12, 14], np.int64)
-    exact(options, budget)
+    search = Search()
+    for _ in range(2):  # the second takes over states
+        search.best(options, budget)
     frozen = front.latency_ns.copy()  # a read-only array is another type, and compiled apart
     frozen.setflags(write=False)
     keep_feasible(frozen, budget[: len(front)])

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.process
 
 PROGRAM = """
 import sys
-from mosel.solve import assign, cover, joint, line_up
+from mosel.solve import assign, cover, joint, large, line_up, states
 from mosel.solve.warm_up import warm_up
 from mosel.online.engine import Engine
 from mosel.online.policies import POLICIES
@@ -18,9 +18,10 @@ from mosel.online.serving import ServedModel
 from tests.conformance import worlds
 from tests.online.driver import job, profile, world
 
-modules = (assign, cover, joint, line_up)
-functions = [f for module in modules for f in vars(module).values() if hasattr(f, "signatures")]
-count = lambda: {f.py_func.__name__: len(f.signatures) for f in functions}
+modules = (assign, cover, joint, large, line_up, states)
+named = {f"{module.__name__}.{name}": f for module in modules for name, f in vars(module).items()}
+functions = {name: f for name, f in named.items() if hasattr(f, "signatures")}
+count = lambda: {name: len(f.signatures) for name, f in functions.items()}
 if sys.argv[1] == "engine":
     Engine([ServedModel("no:where", worlds.model(), worlds.profile())])
 else:
@@ -36,8 +37,9 @@ for policy in POLICIES:
             ran.run()
 print(before, count())
 assert before == count()
-called = ("_keep_feasible", "_exact", "_greedy", "_coin_change", "_merge", "_choose", "_ends")
-assert all(before[name] for name in called)  # those within them come with them from the cache
+called = ("assign._keep_feasible", "assign._greedy", "states._search", "states._same", "states._covered")
+called += ("cover._coin_change", "cover._merge", "large._two_modes", "joint._choose", "line_up._ends")
+assert all(before[f"mosel.solve.{name}"] for name in called)  # those within them come with them from the cache
 """
 
 

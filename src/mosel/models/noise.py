@@ -17,6 +17,11 @@ def texts(rng: np.random.Generator, pieces: int) -> list[NDArray[np.uint8]]:
     return [np.frombuffer(" ".join(rng.choice(words, pieces)).encode(), np.uint8) for _ in range(MADE_UP)]
 
 
+def features(rng: np.random.Generator, times: int, size: int) -> NDArray[np.float32]:
+    """Return features in time of shape (`MADE_UP`, times, size)."""
+    return rng.standard_normal((MADE_UP, times, size), np.float32)
+
+
 def images(rng: np.random.Generator, side: int) -> list[NDArray[np.uint8]]:
     """Return square images as JPEG files of shape (bytes,)."""
     return [

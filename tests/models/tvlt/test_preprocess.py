@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mosel.models.base import Model
-from mosel.models.tvlt import SHAPES, noise, sentiment_score, tvlt
+from mosel.models.tvlt import SHAPES, noise, tvlt
 from mosel.models.tvlt.preprocess import audio, video
 from mosel.runtime.runner import CorruptInputError, prepare
 
@@ -123,9 +123,3 @@ def test_the_noise_fits_the_declaration_of_every_size() -> None:
                 assert array.dtype == tensor.dtype
                 assert array.ndim == 1 + len(tensor.shape)
         assert samples.inputs["audio"]["audio"][0].shape == model.modality("audio").inputs[0].limits
-
-
-def test_the_score_is_whether_the_sign_is_right() -> None:
-    """Zero counts as positive, as in the authors' evaluation."""
-    outputs = {"sentiment": np.array([[-0.1], [0.0], [2.0], [-3.0]])}
-    assert sentiment_score(outputs, np.array([-1.0, 0.5, -0.2, 0.0])).tolist() == [1, 1, 0, 0]

@@ -6,25 +6,20 @@ one number, negative or positive. Importing this module imports no torch: that i
 """
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mosel.core.errors import ModelError
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
 from mosel.models.loading import version_of
+from mosel.models.noise import MADE_UP
+from mosel.models.scores import sentiment_score
 from mosel.models.tvlt.preprocess import audio, video
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_FRAMES = 64
 LARGEST_FRAME = (1080, 1920)
-MADE_UP = 8
-"""How many samples of noise time a model whose weights are random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +95,6 @@ def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int = 0) -> M
         version=version_of(checkpoint, seed),
         trained=checkpoint is not None,
     )
-
-
-def sentiment_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -> "NDArray[np.float64]":
-    """Return 1.0 for each sample whose sentiment is negative exactly where its label is, else 0.0."""
-    hits: NDArray[np.float64] = ((outputs["sentiment"][:, 0] < 0) == (labels < 0)).astype(np.float64)
-    return hits
 
 
 def noise(shape: Shape) -> Samples:

@@ -16,6 +16,7 @@ import numpy as np
 from mosel.core.errors import ModelError
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
 from mosel.models.loading import version_of
+from mosel.models.noise import MADE_UP, images, texts
 from mosel.models.vilt import preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
 
@@ -105,8 +106,6 @@ def genre_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -
 
 def noise(shape: Shape) -> Samples:
     """Return words and images at random, of the longest that are looked at. It is for timing only."""
-    from mosel.models.noise import MADE_UP, images, texts
-
     rng = np.random.default_rng(0)
     return Samples(
         {

@@ -1,5 +1,7 @@
+import ast
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +28,21 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         if kind is not errors.MoselError
     }
     assert parents == real
+
+
+def test_there_is_one_tree() -> None:
+    """No other module defines an error below these, so that the drawing shows all that can be caught."""
+    below = {name for name, _ in inspect.getmembers(errors, inspect.isclass)}
+    package = Path(errors.__file__).parents[1]
+    elsewhere = [
+        f"{path}: {node.name}"
+        for path in package.rglob("*.py")
+        if path != Path(errors.__file__)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and below & {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+    ]
+    assert elsewhere == []
 
 
 @pytest.mark.parametrize("retry_after_s", [1.0, 7.5])

@@ -5,10 +5,15 @@
     │   ├── FileError         a file that cannot be read, parsed or trusted
     │   ├── ModelError        a model that cannot be found or is not declared well
     │   ├── InputError        tensors or parameters of a request that do not fit the model
-    │   │   └── TooLargeError a request over a limit of the server: HTTP 413
+    │   │   ├── TooLargeError a request over a limit of the server: HTTP 413
+    │   │   └── CorruptInputError a modality that its preprocessing cannot make sense of
     │   └── UnknownModelError a model name that is not served: HTTP 404
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
-    └── ExecutionError        a model or a worker failed while running: exit status 1, HTTP 500
+    └── ExecutionError        something failed while running: exit status 1, HTTP 500
+        ├── ModelFailedError  the model raised
+        ├── WrongOutputError  the model returned something else than it declares
+        ├── BadAnswerError    a server's answer that is not what the protocol says
+        └── NotReadyError     a server that cannot be reached, or takes no jobs yet
 
 A message says what was given, what was expected and what to do about it. Protocol codes are assigned in
 `frontend/codes.py` alone; `assert` is for what only a bug can break.
@@ -39,6 +44,14 @@ class TooLargeError(InputError):
     """A request whose body is larger than the server takes."""
 
 
+class CorruptInputError(InputError):
+    """A modality of a job that its preprocessing cannot make sense of."""
+
+    def __init__(self, message: str, modality: str) -> None:
+        super().__init__(message)
+        self.modality = modality
+
+
 class UnknownModelError(UsageError):
     """A request for a model that this server does not serve."""
 
@@ -52,4 +65,20 @@ class RefusedError(MoselError):
 
 
 class ExecutionError(MoselError):
-    """A model or a worker failed while running."""
+    """A model, a worker or a server failed while running."""
+
+
+class ModelFailedError(ExecutionError):
+    """The model raised: out of memory, say. Another batch may well run."""
+
+
+class WrongOutputError(ExecutionError):
+    """The model returned something else than it declares. No batch will do better."""
+
+
+class BadAnswerError(ExecutionError):
+    """An answer of a server that is not what the protocol says."""
+
+
+class NotReadyError(ExecutionError):
+    """A server that cannot be reached, or that takes no jobs; perhaps it will, if it is only starting."""

@@ -14,20 +14,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from mosel.core.errors import ExecutionError, UnknownModelError, UsageError
+from mosel.core.errors import BadAnswerError, ExecutionError, NotReadyError, UnknownModelError, UsageError
 from mosel.evaluation.payloads import HEADER_LENGTH, Payload
 from mosel.models.base import DATATYPES
 
 ANSWER_LIMIT_BYTES = 1 << 28
 OK, NOT_FOUND = 200, 404
-
-
-class BadAnswerError(ExecutionError):
-    """An answer that is not what the protocol says."""
-
-
-class NotReadyError(ExecutionError):
-    """A server that cannot be reached, or that takes no jobs; perhaps it will, if it is only starting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,11 @@ def labelled_samples(model: Model) -> Samples:
 
 def _parameters(job: Job) -> dict[str, Any]:
     slo_ms = to_ms(job.deadline_ns - job.arrival_ns)
-    found = {"accuracy_slo": job.accuracy_slo, "latency_slo_ms": slo_ms, "binary_data_output": True}
+    found: dict[str, Any] = {
+        "accuracy_slo": job.accuracy_slo,
+        "latency_slo_ms": slo_ms,
+        "binary_data_output": True,
+    }
     if job.weight != 1:
         found["weight"] = job.weight
     if job.tenant:

@@ -17,8 +17,9 @@ import aiohttp
 import numpy as np
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
+from mosel.core.errors import BadAnswerError, NotReadyError
 from mosel.core.types import Job
-from mosel.evaluation.client import BadAnswerError, Client, NotReadyError
+from mosel.evaluation.client import Client
 from mosel.evaluation.payloads import Payload, Payloads
 from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
 from mosel.evaluation.results import JobResult, Run

@@ -8,19 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
-from mosel.core.errors import ExecutionError
+from mosel.core.errors import WrongOutputError
 from mosel.models.base import BatchFunction, Tensor
 from mosel.runtime.padding import assemble
 
 Array = NDArray[Any]
-
-
-class ModelFailedError(ExecutionError):
-    """The model raised: out of memory, say. Another batch may well run."""
-
-
-class WrongOutputError(ExecutionError):
-    """The model returned something else than it declares. No batch will do better."""
 
 
 @dataclass(frozen=True, slots=True)

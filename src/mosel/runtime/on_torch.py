@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns
+from mosel.core.errors import WrongOutputError
 from mosel.models.base import BatchFunction, Tensor
-from mosel.runtime.calls import Backend, Call, Ran, WrongOutputError
+from mosel.runtime.calls import Backend, Call, Ran
 from mosel.runtime.device import describe
 from mosel.runtime.padding import assemble
 

@@ -9,30 +9,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mosel.core.errors import InputError, MoselError
+from mosel.core.errors import CorruptInputError, ModelFailedError, MoselError, WrongOutputError
 from mosel.core.types import mode_name
 from mosel.models.base import BatchFunction, Model
 from mosel.runtime.calls import (
     Backend,
     Call,
-    ModelFailedError,
     NumpyBackend,
     Ran,
-    WrongOutputError,
     shape_problem,
 )
 
 __all__ = ["CorruptInputError", "ModelFailedError", "Ran", "Runner", "WrongOutputError", "prepare"]
 
 Array = NDArray[Any]
-
-
-class CorruptInputError(InputError):
-    """A modality of a job that its preprocessing cannot make sense of."""
-
-    def __init__(self, message: str, modality: str) -> None:
-        super().__init__(message)
-        self.modality = modality
 
 
 def prepare(model: Model, modality: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -61,6 +61,43 @@ def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_environment(tmp_path: Path) -> None:
+    """A variable goes before the file and behind the command line; an empty one says nothing."""
+    path = write(tmp_path, "workers = 2\nseed = 3\nthreads = 4\n")
+    environ = {
+        "MOSEL_SERVE_MODELS": "a, b:c",
+        "MOSEL_SERVE_HTTP": "0.0.0.0:80",
+        "MOSEL_SERVE_WORKERS": "5",
+        "MOSEL_SERVE_SEED": "6",
+        "MOSEL_SERVE_THREADS": "",
+        "MOSEL_SERVE_DRAIN_S": "1.5",
+        "MOSEL_SERVE_TENANTS": "{gold = 2}",
+        "MOSEL_CACHE": "elsewhere",
+        "WORKERS": "7",
+    }
+    config = read_config(path, {"seed": 8}, environ)
+    assert config == ServeConfig(
+        models=("a", "b:c"), http="0.0.0.0:80", workers=5, seed=8, threads=4, drain_s=1.5, tenants={"gold": 2.0}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("WORKER", "2", "key `worker` is unknown; expected some of models"),
+        ("WORKERS", "two", "Expected `int`, got `str` - at `\\$.workers`"),
+        ("WORKERS", "0", "Expected `int` >= 1"),
+        ("DRAIN_S", "nan", "Expected `float`"),
+        ("TENANTS", "gold=2", "MOSEL_SERVE_TENANTS is no TOML table, like {gold = 2}"),
+        ("TENANTS", "{gold = 0}", "Expected `float` >= 1e-09"),
+    ],
+)
+def test_bad_environment(name: str, text: str, said: str) -> None:
+    """A variable that is unknown or has a wrong value is refused, naming the environment as its source."""
+    with pytest.raises(UsageError, match=f"^environment: .*{said}"):
+        read_config(None, {}, {f"MOSEL_SERVE_{name}": text})
+
+
 def test_bad_words() -> None:
     """A wrong value on the command line is a usage error of the command line."""
     with pytest.raises(UsageError, match=r"command line: Expected `int` >= 1 - at `\$.workers`"):

@@ -1,6 +1,7 @@
 """`mosel serve`: models over the Open Inference Protocol."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def serve(
     }
     given = {key: value for key, value in words.items() if value not in (None, ())}
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-    serve_configured(read_config(config, given), console.print)
+    serve_configured(read_config(config, given, os.environ), console.print)
 
 
 def serve_configured(config: ServeConfig, say: Say) -> None:

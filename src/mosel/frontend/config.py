@@ -1,4 +1,8 @@
-"""How a server is configured: a frozen table, from a TOML file and from the command line, which wins."""
+"""How a server is configured: a frozen table, from a TOML file, the environment and the command line.
+
+What comes later in this list goes before what comes earlier, and each is checked by itself, so that an error
+names its source.
+"""
 
 import tomllib
 from collections.abc import Mapping
@@ -15,6 +19,7 @@ from mosel.online.policies import DEFAULT
 
 CONFIG_LIMIT_BYTES = 1 << 20
 ENGINES = ("local",)
+PREFIX = "MOSEL_SERVE_"
 
 LONGEST_S = 86_400.0
 
@@ -73,29 +78,30 @@ class Address(msgspec.Struct, frozen=True):
     port: int
 
 
-def read_config(path: Path | None, words: Mapping[str, object]) -> ServeConfig:
-    """Return the configuration: what the command line gives in `words`, else what the file at `path` says.
+def read_config(
+    path: Path | None, words: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> ServeConfig:
+    """Return the configuration.
+
+    Args:
+        path: a TOML file, if there is one.
+        words: what the command line gives.
+        environ: environment variables: `MOSEL_SERVE_WORKERS` is the key `workers`, and so on. One that is empty
+            says nothing; lists are separated by commas; tables are TOML, like `{gold = 2}`.
 
     Raises:
         FileError: the file cannot be read, is no TOML, or has an unknown key or a wrong value.
-        UsageError: a word of the command line has a wrong value.
+        UsageError: a variable is unknown or, like a word of the command line, has a wrong value.
     """
     from_file = {} if path is None else _read_toml(path)
-    unknown = [key for key in from_file if key not in ServeConfig.__struct_fields__]
-    if unknown:
-        known = ", ".join(ServeConfig.__struct_fields__)
-        raise FileError(f"{path}: key `{unknown[0]}` is unknown; expected some of {known}")
-    for key in ("models", "profile"):
+    for key in _LISTS:
         if isinstance(one := from_file.get(key), str):
             from_file[key] = [one]
-    try:
-        msgspec.convert(from_file, ServeConfig)
-    except msgspec.ValidationError as error:
-        raise FileError(f"{path}: {error}") from error
-    try:
-        return msgspec.convert({**from_file, **words}, ServeConfig)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"command line: {error}") from error
+    from_environ = _read_environ(environ or {})
+    _check(from_file, str(path), FileError)
+    _check(from_environ, "environment", UsageError)
+    _check(words, "command line", UsageError)
+    return msgspec.convert({**from_file, **from_environ, **words}, ServeConfig, strict=False)
 
 
 def parse_address(text: str) -> Address:
@@ -117,3 +123,34 @@ def _read_toml(path: Path) -> dict[str, object]:
         return tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: is not valid TOML: {error}") from error
+
+
+_LISTS, _TABLES = ("models", "profile"), ("tenants", "options")
+
+
+def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
+    given = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text}
+    return {name.removeprefix(PREFIX).lower(): _parsed(name, text) for name, text in given.items()}
+
+
+def _parsed(name: str, text: str) -> object:
+    key = name.removeprefix(PREFIX).lower()
+    if key in _LISTS:
+        return [each.strip() for each in text.split(",")]
+    if key not in _TABLES:
+        return text
+    try:
+        return tomllib.loads(f"table = {text}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"environment: {name} is no TOML table, like {{gold = 2}}: {error}") from error
+
+
+def _check(found: Mapping[str, object], source: str, kind: type[UsageError]) -> None:
+    unknown = [key for key in found if key not in ServeConfig.__struct_fields__]
+    if unknown:
+        known = ", ".join(ServeConfig.__struct_fields__)
+        raise kind(f"{source}: key `{unknown[0]}` is unknown; expected some of {known}")
+    try:
+        msgspec.convert(found, ServeConfig, strict=source != "environment")
+    except msgspec.ValidationError as error:
+        raise kind(f"{source}: {error}") from error

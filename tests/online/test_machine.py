@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from mosel.core.clock import NS_PER_MS as MS
 from mosel.core.states import State
@@ -41,11 +42,14 @@ TABLES = {
     ),
     "n": profile({"audio": (0.7, 0, 0), "audio+video": (0.7, 0, 10)}, sizes=(1, 2), model="n"),
 }
-ACCURACY = {
-    (name, mode): found.accuracy
-    for name, table in TABLES.items()
-    for mode, found in zip(table.mode_names, table.modes, strict=True)
-}
+SLOW = profile({"audio": (0.75, 9, 6), "text+audio": (0.9, 12, 9)}, sizes=(1, 2, 3), buckets=(2.0,))
+SINGLE = profile({"audio": (0.6, 3, 9)}, sizes=(1, 2, 3, 4), model="n")
+UNLIKE = [
+    TABLES,
+    {"m": replace(SLOW, modalities=TABLES["m"].modalities)},
+    {"m": TABLES["m"], "n": replace(SINGLE, modalities=TABLES["n"].modalities)},
+]
+"""Workers of different speed, with other modes, accuracies, batch sizes and lengths; one lacks a model."""
 
 
 @dataclass
@@ -65,14 +69,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         workers=st.integers(1, 3),
         lead_ms=st.sampled_from([0, 2]),
         delay_ms=st.sampled_from([0, 5]),
+        cell=st.sampled_from([1, 2, 32, 32]),
+        unlike=st.booleans(),
         up=st.booleans(),
     )
-    def start(self, policy: str, workers: int, lead_ms: int, delay_ms: int, up: bool) -> None:
-        """Begin with workers that are all ready, or with none."""
-        options = Options(lead_ns=lead_ms * MS, batch_delay_ns=delay_ms * MS)
+    def start(
+        self, policy: str, workers: int, lead_ms: int, delay_ms: int, cell: int, unlike: bool, up: bool
+    ) -> None:
+        """Begin with workers that are all ready, or with none; all alike or not, in one cell or several."""
+        options = Options(lead_ns=lead_ms * MS, batch_delay_ns=delay_ms * MS, cell=cell)
         self.policy = POLICIES[policy]
+        self.tables = [UNLIKE[worker] if unlike else TABLES for worker in range(workers)]
         self.twins = [
-            Scheduler(TABLES, workers=workers, policy=policy, seed=7, options=options) for _ in range(2)
+            Scheduler(TABLES, workers=self.tables, policy=policy, seed=7, options=options) for _ in range(2)
         ]
         self.now_ns = 0
         self.wake_ns: int | None = None
@@ -266,7 +275,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert hand.up
         assert len(hand.batches) < 2
         assert batch.id not in self.sent
-        table = TABLES[batch.model]
+        table = self.tables[batch.worker][batch.model]
         assert batch.size in table.sizes_of(table.mode_named(batch.mode))
         held = {(p.job, r) for h in self.hands for b in h.batches for p in b.parts for r in p.requests}
         assert len({part.job for part in batch.parts}) == len(batch.parts)
@@ -315,7 +324,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         for part in batch.parts:
             if part.job in self.live:
                 ran = self.done.setdefault(part.job, {})
-                accuracy = ACCURACY[batch.model, batch.mode]
+                accuracy = self.tables[batch.worker][batch.model].mode_named(batch.mode).accuracy
                 ran |= {r: accuracy for r in part.requests if (part.job, r) not in undone}
 
 

@@ -1,8 +1,10 @@
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mosel.online.jobs import LiveJob
-from mosel.online.queue import FIRST_CAPACITY, JobQueue
+from mosel.core.states import Reason
+from mosel.online.jobs import LiveJob, Progress
+from mosel.online.queue import FIRST_CAPACITY, JobQueue, Selection
 from mosel.online.tables import ModelTable
 from tests.online.driver import MS, job, profile
 
@@ -12,7 +14,7 @@ TABLE = ModelTable(profile())
 def live(name: str, due: float, at: float = 0, requests: int = 1) -> LiveJob:
     """A job with all its requests waiting."""
     given_job = job(name, requests, at=at, due=due, weight=2.0)
-    found = LiveJob(given_job, TABLE, 0, TABLE.every_mask, list(range(requests)))
+    found = LiveJob(Progress(given_job, TABLE.every_mask, list(range(requests))), TABLE, 0)
     found.look_up()
     return found
 
@@ -65,6 +67,43 @@ def test_columns_say_what_waits_and_how_it_is_planned() -> None:
     assert queue.ints("planned_ns").tolist() == [40 * MS]
     assert not queue.ints("waiting").flags.writeable
     assert not queue.floats("weight").flags.writeable
+
+
+def test_what_a_job_takes_on_idle_workers() -> None:
+    """Two batches one after the other on one worker, side by side on two."""
+    queue, each = JobQueue(1), live("a", 1000, requests=5)
+    queue.insert(each, each.cheapest)
+    assert queue.ints("alone_ns").tolist() == queue.ints("least_ns").tolist() == [100 * MS]
+    queue.count_workers(2)
+    assert (queue.ints("alone_ns").tolist(), queue.ints("least_ns").tolist()) == ([60 * MS], [100 * MS])
+
+
+def test_a_queue_knows_of_jobs_under_which_a_batch_failed() -> None:
+    """From when it is told until the last of them is out."""
+    queue, one, other = JobQueue(), live("a", 100), live("b", 50)
+    for each in (one, other):
+        queue.insert(each, each.cheapest)
+    assert not queue.faulty
+    one.progress.blame(Reason.MODEL_FAILED, "boom")
+    queue.refresh(1, one.cheapest)
+    assert queue.faulty
+    assert Selection(queue, np.array([1])).faulty
+    assert not Selection(queue, np.array([0])).faulty
+    queue.remove(1)
+    assert not queue.faulty
+
+
+def test_some_rows_are_read_like_a_queue() -> None:
+    """Jobs and columns of the rows that were selected, in their order."""
+    queue = JobQueue()
+    for number in range(4):
+        each = live(f"j{number}", 100 + number, requests=1 + number)
+        queue.insert(each, each.cheapest)
+    some = Selection(queue, np.array([1, 3]))
+    assert len(some) == 2
+    assert [each.job.id for each in some.jobs] == ["j1", "j3"]
+    assert some.ints("waiting").tolist() == [2, 4]
+    assert some.floats("worth").tolist() == [4.0, 8.0]
 
 
 def test_it_grows() -> None:

@@ -1,26 +1,35 @@
 """Which jobs are refused on arrival, under every policy: those that could not be served even alone (§4.3)."""
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
 from mosel.core.states import Reason
 from mosel.core.types import Job
-from mosel.online.jobs import LiveJob
+from mosel.online.jobs import Progress
+from mosel.online.kinds import Kind
 from mosel.online.tables import ModelTable
-from mosel.solve.line_up import Batches, ends_alone
 
 
-def refusal_of(live: LiveJob, workers: int, now_ns: int) -> tuple[Reason, str] | None:
-    """Why a job is refused on arrival: too long, an SLO out of reach, or late even alone (rule of §4.3)."""
-    job, table = live.job, live.table
-    try:
-        live.bucket = table.bucket_of(job.length)
-    except ValueError as error:
-        return Reason.BAD_INPUT, str(error)
-    live.look_up()
-    if not live.reachable:
-        return Reason.ACCURACY_UNREACHABLE, _unreachable(job, table, live.mask)
+def refusal_of(
+    progress: Progress, kinds: Iterable[Kind], workers: int, now_ns: int
+) -> tuple[Reason, str] | None:
+    """Why a job is refused on arrival: too long, an SLO out of reach, or late even alone (rule of §4.3).
+
+    The kind of worker counts that can do most for it; `workers` may share its batches. Fills the job's sides.
+    """
+    job = progress.job
+    able = [kind for kind in kinds if job.model in kind.tables]
+    progress.sides = {kind: side for kind in able if (side := kind.side(progress)) is not None}
+    tables = [kind.tables[job.model] for kind in able]
+    if not progress.sides:
+        longest = max(table.length_buckets[-1] for table in tables if table.length_buckets)
+        return Reason.BAD_INPUT, f"length {job.length} is above the profile's limit {longest}"
+    for side in progress.sides.values():
+        side.look_up()
+    reaching = [side for side in progress.sides.values() if side.reachable]
+    if not reaching:
+        return Reason.ACCURACY_UNREACHABLE, _unreachable(job, tables, progress.mask)
     left_ns = job.deadline_ns - max(now_ns, job.arrival_ns)
-    least_ns = alone_ns(live, workers)
+    least_ns = min(side.alone_ns(workers) for side in reaching)
     if left_ns < least_ns:
         return Reason.LATENCY_UNREACHABLE, (
             f"even alone, {job.requests} requests at accuracy {job.accuracy_slo:g} take at least "
@@ -30,19 +39,14 @@ def refusal_of(live: LiveJob, workers: int, now_ns: int) -> tuple[Reason, str] |
     return None
 
 
-def alone_ns(live: LiveJob, workers: int) -> int:
-    """How long the job takes at its fastest if every worker is up and idle."""
-    idle = np.zeros(workers, np.int64)
-    return int(ends_alone(idle, Batches.of([live.batches_ns(live.cheapest)]))[0])
-
-
-def _unreachable(job: Job, table: ModelTable, mask: int) -> str:
-    usable = table.usable(mask)
-    given = "+".join(job.modalities or table.modalities)
+def _unreachable(job: Job, tables: Sequence[ModelTable], mask: int) -> str:
+    given = "+".join(job.modalities or tables[0].modalities)
+    usable = [(table.accuracy[mode], table.modes[mode]) for table in tables for mode in table.usable(mask)]
     if not usable:
-        return f"no mode of {table.model} runs with {given} alone; it has {', '.join(table.modes)}"
-    best = max(usable, key=lambda mode: table.accuracy[mode])
+        names = dict.fromkeys(mode for table in tables for mode in table.modes)
+        return f"no mode of {job.model} runs with {given} alone; it has {', '.join(names)}"
+    accuracy, mode = max(usable, key=lambda one: one[0])
     return (
         f"accuracy SLO {job.accuracy_slo:g} cannot be reached with {given}: the best is "
-        f"{table.accuracy[best]:g} ({table.modes[best]}); lower accuracy_slo or send more modalities"
+        f"{accuracy:g} ({mode}); lower accuracy_slo or send more modalities"
     )

@@ -133,6 +133,5 @@ def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:
         column = np.ascontiguousarray(table.latency_ns[mode, bucket])
         latency[kind, : len(column)] = column
         cover[kind] = cheapest_batches(column, COVERED)[0]
-        sizes = table.batch_sizes(mode, bucket)
-        unit[kind] = max(1.0, float(np.min(column[sizes] / sizes)))
+        unit[kind] = table.unit_ns(mode, bucket)
     return Classes(latency, cover, unit)

@@ -1,9 +1,10 @@
-"""The workers as the scheduler sees them: which are up, what each has in hand, when each should be free.
+"""Workers as the scheduler sees them: which are up, what each has in hand, when each should be free.
 
 A worker holds at most one batch that runs and one that waits. The second is sent only when the first is
 expected to end within the lead, so that what runs next is decided as late as the device allows.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,11 @@ from numpy.typing import NDArray
 from mosel.core.types import Batch
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
+
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+IDLE = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -26,78 +32,109 @@ class Sent:
 
 
 @dataclass(slots=True, eq=False)
-class Worker:
-    """One worker and what it has in hand."""
+class Hands:
+    """What one worker has in hand."""
 
-    up: bool = False
     running: Sent | None = None
     waiting: Sent | None = None
 
-    def free_ns(self, now_ns: int) -> int:
-        """When it should be free; a batch that overran its estimate is taken to end now."""
-        free_ns = now_ns
-        if self.running is not None:
-            assert self.running.start_ns is not None
-            free_ns = max(now_ns, self.running.start_ns + self.running.batch.expected_ns)
-        return free_ns + (self.waiting.batch.expected_ns if self.waiting else 0)
-
-    def ripe_ns(self, now_ns: int, lead_ns: int) -> int | None:
-        """From when on it can take a batch: now, a later time, or None if only its next report tells."""
-        if not self.up or self.waiting is not None:
-            return None
-        if self.running is None:
-            return now_ns
-        return max(now_ns, self.free_ns(now_ns) - lead_ns) if lead_ns else None
-
 
 class Crew:
-    """All workers, and all batches that are with one."""
+    """Some workers, and all batches that are with one of them. A seat is a worker's place among them.
 
-    def __init__(self, workers: int) -> None:
-        self.workers = [Worker() for _ in range(workers)]
+    Args:
+        members: the workers' numbers.
+
+    Attributes:
+        members: the workers' numbers, by seat.
+        lanes: of shape (seats,), the number of the lane that each takes its work from (`cells.py`).
+        up: of shape (seats,), which are up.
+    """
+
+    def __init__(self, members: Sequence[int]) -> None:
+        self.members = tuple(members)
+        self.lanes = np.zeros(len(self.members), np.int64)
+        self.up = np.zeros(len(self.members), np.bool_)
+        self._seats = {worker: seat for seat, worker in enumerate(self.members)}
+        self._hands = [Hands() for _ in self.members]
+        self._open = np.zeros(len(self.members), np.bool_)
+        self._ends_ns = np.full(len(self.members), IDLE)
+        self._behind_ns = np.zeros(len(self.members), np.int64)
         self._sent: dict[int, Sent] = {}
-
-    @property
-    def up(self) -> int:
-        """How many workers are up."""
-        return sum(worker.up for worker in self.workers)
 
     @property
     def idle(self) -> bool:
         """Whether no worker has a batch in hand."""
         return not self._sent
 
-    def free_ns(self, now_ns: int) -> NDArray[np.int64]:
-        """When each worker that is up should be free, ascending."""
-        return np.sort(np.array([w.free_ns(now_ns) for w in self.workers if w.up], np.int64))
+    @property
+    def idlers(self) -> int:
+        """How many workers that are up have nothing in hand."""
+        return int(np.count_nonzero(self._ripe(IDLE, 0)))
 
-    def ripe(self, now_ns: int, lead_ns: int) -> int | None:
-        """The worker that can take a batch now; None if none can, or if another should be free before it.
+    def lane(self, worker: int) -> int:
+        """Return the number of the lane that a worker takes its work from."""
+        return int(self.lanes[self._seats[worker]])
 
-        Plans count on the next batch going to the worker that is free first.
+    def free_ns(self, now_ns: int) -> Ints:
+        """When each worker should be free; a batch that overran its estimate is taken to end now."""
+        free_ns: Ints = np.maximum(self._ends_ns, now_ns) + self._behind_ns
+        return free_ns
+
+    def ripe(self, now_ns: int, lead_ns: int, lanes: Sequence[int], passed: Collection[int] = ()) -> int | None:
+        """Return the seat of the worker that takes a batch now; None if none can.
+
+        Plans count on the next batch of a lane going to its worker that is free first, so one within its lead
+        waits while another, whose hands are full, will be free before it.
+
+        Args:
+            now_ns: the time.
+            lead_ns: how long before a worker should be free it can take its next batch.
+            lanes: numbers of lanes, in the order in which their workers take work.
+            passed: those of which no worker is wanted.
         """
-        first_ns = min((w.free_ns(now_ns) for w in self.workers if w.up), default=0)
-        for index, worker in enumerate(self.workers):
-            if worker.ripe_ns(now_ns, lead_ns) == now_ns and worker.free_ns(now_ns) == first_ns:
-                return index
+        ripe = self._ripe(now_ns, lead_ns)
+        if not ripe.any():
+            return None
+        if not lead_ns and len(lanes) == 1 and not passed:
+            return int(ripe.argmax())
+        free_ns = self.free_ns(now_ns)
+        for lane in lanes:
+            seats = np.flatnonzero(self.up & (self.lanes == lane))
+            if lane not in passed and len(seats):
+                found = seats[ripe[seats] & (free_ns[seats] == free_ns[seats].min())]
+                if len(found):
+                    return int(found[0])
         return None
 
     def next_ripe_ns(self, now_ns: int, lead_ns: int) -> int | None:
-        """The first time after now at which a worker can take a batch without having reported."""
-        times = [w.ripe_ns(now_ns, lead_ns) for w in self.workers]
-        return min((t for t in times if t is not None and t > now_ns), default=None)
+        """Return the first time after now at which a worker can take a batch without having reported."""
+        busy = self._open & (self._ends_ns != IDLE)
+        if not lead_ns or not busy.any():
+            return None
+        times_ns = self.free_ns(now_ns)[busy] - lead_ns
+        ahead_ns = times_ns[times_ns > now_ns]
+        return int(ahead_ns.min()) if len(ahead_ns) else None
+
+    def ready(self, worker: int) -> None:
+        """Note that a worker is up (again)."""
+        seat = self._seats[worker]
+        self.up[seat] = True
+        self._set(seat)
 
     def send(self, sent: Sent, now_ns: int) -> None:
         """Hand a batch to its worker."""
-        worker = self.workers[sent.batch.worker]
-        assert worker.up, "work goes to workers that are up"
-        assert worker.waiting is None, "a worker holds one waiting batch at most"
+        seat = self._seats[sent.batch.worker]
+        hands = self._hands[seat]
+        assert self.up[seat], "work goes to workers that are up"
+        assert hands.waiting is None, "a worker holds one waiting batch at most"
         self._sent[sent.batch.id] = sent
-        if worker.running is None:
+        if hands.running is None:
             sent.start_ns = now_ns
-            worker.running = sent
+            hands.running = sent
         else:
-            worker.waiting = sent
+            hands.waiting = sent
+        self._set(seat)
 
     def report(self, batch: int, now_ns: int) -> Sent | None:
         """Take a batch off its worker; the next one starts. None if it is not known (any more)."""
@@ -105,17 +142,37 @@ class Crew:
         if sent is None or sent.start_ns is None:
             return None
         del self._sent[batch]
-        worker = self.workers[sent.batch.worker]
-        worker.running, worker.waiting = worker.waiting, None
-        if worker.running is not None:
-            worker.running.start_ns = now_ns
+        seat = self._seats[sent.batch.worker]
+        hands = self._hands[seat]
+        hands.running, hands.waiting = hands.waiting, None
+        if hands.running is not None:
+            hands.running.start_ns = now_ns
+        self._set(seat)
         return sent
 
-    def lose(self, index: int) -> list[Sent]:
+    def lose(self, worker: int) -> list[Sent]:
         """Take a worker down and return the batches that it had in hand, the running one first."""
-        worker = self.workers[index]
-        lost = [sent for sent in (worker.running, worker.waiting) if sent is not None]
+        seat = self._seats[worker]
+        hands = self._hands[seat]
+        lost = [sent for sent in (hands.running, hands.waiting) if sent is not None]
         for sent in lost:
             del self._sent[sent.batch.id]
-        worker.up, worker.running, worker.waiting = False, None, None
+        hands.running = hands.waiting = None
+        self.up[seat] = False
+        self._set(seat)
         return lost
+
+    def _ripe(self, now_ns: int, lead_ns: int) -> Flags:
+        """Which can take a batch: those with nothing in hand, or with a lead nearly so."""
+        ripe: Flags = self._open & (self._ends_ns <= (now_ns + lead_ns if lead_ns else IDLE))
+        return ripe
+
+    def _set(self, seat: int) -> None:
+        """Bring the columns into line with what a worker has in hand."""
+        running, waiting = self._hands[seat].running, self._hands[seat].waiting
+        self._open[seat] = self.up[seat] and waiting is None
+        self._behind_ns[seat] = waiting.batch.expected_ns if waiting else 0
+        self._ends_ns[seat] = IDLE
+        if running is not None:
+            assert running.start_ns is not None
+            self._ends_ns[seat] = running.start_ns + running.batch.expected_ns

@@ -7,15 +7,15 @@ predictions miss upwards is tracked as a margin that deadlines are held with; a 
 force now would not make is forgiven. In a simulation in which latencies are the profile's, all three stay
 exactly 1, 0 and 0.
 
-Estimates so high that every job is refused would never be corrected, because nothing runs any more: `starved`
-forgets them after a while.
+Workers with the same profiles share an estimator; what sets one of them apart is its pace (`paces.py`), which
+is taken out before a batch is noted here. Estimates so high that every job is refused would never be
+corrected, because nothing runs any more: `starved` forgets them after a while.
 """
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 WINDOW = 24
 """How many batches an estimate looks back."""
@@ -41,6 +41,44 @@ class Miss:
     profiled_ns: int
     occupied_ns: int
     predicted_ns: int
+    worker: int
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the batch took longer than predicted."""
+        return self.occupied_ns > self.predicted_ns
+
+
+class Window:
+    """The last few of a series, in order of size as well, so that a quantile costs no sorting."""
+
+    __slots__ = ("_recent", "_sorted")
+
+    def __init__(self, length: int) -> None:
+        self._recent: deque[float] = deque(maxlen=length)
+        self._sorted: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, value: float) -> None:
+        """Take in a value; the oldest makes room."""
+        if len(self._recent) == self._recent.maxlen:
+            del self._sorted[bisect_left(self._sorted, self._recent[0])]
+        self._recent.append(value)
+        insort(self._sorted, value)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._recent.clear()
+        self._sorted.clear()
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile; between two values it lies in proportion. There is at least one value."""
+        position = share * (len(self._sorted) - 1)
+        low = int(position)
+        high = min(low + 1, len(self._sorted) - 1)
+        return self._sorted[low] + (self._sorted[high] - self._sorted[low]) * (position - low)
 
 
 class Ratio:
@@ -51,54 +89,63 @@ class Ratio:
     def __init__(self) -> None:
         self.value = 1.0
         self.count = 0
-        self._seen: deque[float] = deque(maxlen=WINDOW)
+        self._seen = Window(WINDOW)
 
     @property
     def known(self) -> bool:
         """Whether enough batches were seen."""
-        return len(self._seen) >= FEWEST
+        return self.count >= FEWEST
 
-    def observe(self, ratio: float) -> None:
-        """Take in one batch."""
+    def observe(self, ratio: float) -> bool:
+        """Take in one batch; whether the ratio may be another now."""
+        before = self.value
         self.count += 1
-        self._seen.append(ratio)
+        self._seen.add(ratio)
         if self.known:
-            self.value = float(np.median(self._seen))
+            self.value = self._seen.quantile(0.5)
+        return self.value != before or self.count == FEWEST
 
 
 class Estimator:
-    """Corrects expected latencies from reported ones; one for each scheduler."""
+    """Corrects expected latencies from reported ones; one for all workers with the same profiles.
+
+    `changes` grows whenever a ratio or the overhead may be another than before.
+    """
 
     __slots__ = (
         "_last_ns",
+        "_late",
         "_misses",
         "_modes",
         "_overall",
         "_overheads",
         "_seen_at",
         "_starved",
+        "changes",
         "margin_ns",
         "overhead_ns",
     )
 
     def __init__(self) -> None:
-        self._modes: dict[tuple[str, str], Ratio] = {}
+        self._modes: dict[str, dict[str, Ratio]] = {}
         self._overall: dict[str, Ratio] = {}
-        self._seen_at: dict[tuple[str, str], int] = {}
-        self._overheads: deque[int] = deque(maxlen=WINDOW)
+        self._seen_at: dict[str, dict[str, int]] = {}
+        self._overheads = Window(WINDOW)
         self._misses: deque[Miss] = deque(maxlen=2 * WINDOW)
+        self._late = 0
         self._last_ns = 0
         self._starved = 0
         self.overhead_ns = 0
         self.margin_ns = 0
+        self.changes = 0
 
     def ratio(self, model: str, mode: str) -> float:
         """Return seen over expected latency of `mode`; that of the whole model while too little was seen."""
         overall = self._overall.get(model)
         if overall is None:
             return 1.0
-        own = self._modes.get((model, mode))
-        outdated = overall.count - self._seen_at.get((model, mode), 0) > OUTDATED
+        own = self._modes[model].get(mode)
+        outdated = overall.count - self._seen_at[model].get(mode, 0) > OUTDATED
         return overall.value if own is None or not own.known or outdated else own.value
 
     def observe(
@@ -110,31 +157,28 @@ class Estimator:
         occupied_ns: int,
         predicted_ns: int,
         now_ns: int,
+        worker: int = 0,
     ) -> None:
         """Take in a finished batch.
 
         Args:
             model: its model.
             mode: its mode.
-            profiled_ns: what the profile says it takes on the device.
+            profiled_ns: what the profile, and the worker's pace, say it takes on the device.
             took_ns: what it took on the device.
             occupied_ns: how long it kept its worker from the next batch, as seen from here.
             predicted_ns: what was predicted for that.
             now_ns: when it was reported.
+            worker: which ran it.
         """
         self._last_ns, self._starved = now_ns, 0
         if profiled_ns > 0:
             ratio = max(took_ns, 1) / profiled_ns  # never 0: strategies of no cost would follow
-            overall = self._overall.setdefault(model, Ratio())
-            overall.observe(ratio)
-            if overall.count - self._seen_at.get((model, mode), 0) > OUTDATED:
-                self._modes.pop((model, mode), None)
-            self._seen_at[model, mode] = overall.count
-            self._modes.setdefault((model, mode), Ratio()).observe(ratio)
-        self._overheads.append(max(0, occupied_ns - took_ns))
-        self._misses.append(Miss(model, mode, profiled_ns, occupied_ns, predicted_ns))
-        self.overhead_ns = int(np.median(self._overheads))
-        self._set_margin()
+            self.changes += self._observe_ratio(model, mode, ratio)
+        self._overheads.add(max(0, occupied_ns - took_ns))
+        before_ns, self.overhead_ns = self.overhead_ns, int(self._overheads.quantile(0.5))
+        self.changes += self.overhead_ns != before_ns
+        self._observe_miss(Miss(model, mode, profiled_ns, occupied_ns, predicted_ns, worker))
 
     def forgive(self, corrected: Callable[[str, str, int], int]) -> None:
         """Hold past batches against what would be predicted for them now, where that is longer.
@@ -147,6 +191,11 @@ class Estimator:
             self._misses[index] = replace(miss, predicted_ns=predicted_ns)
         self._set_margin()
 
+    def forget(self, worker: int) -> None:
+        """Hold no miss of `worker` against anyone any more: another pace is expected of it now."""
+        self._misses = deque((miss for miss in self._misses if miss.worker != worker), self._misses.maxlen)
+        self._set_margin()
+
     def starved(self, now_ns: int) -> None:
         """Note that a job was given up for want of time while no batch was with a worker."""
         self._starved += 1
@@ -156,9 +205,35 @@ class Estimator:
             self._seen_at.clear()
             self._overheads.clear()
             self._misses.clear()
-            self.overhead_ns = self.margin_ns = 0
+            self.overhead_ns = self.margin_ns = self._late = 0
+            self.changes += 1
+
+    def _observe_ratio(self, model: str, mode: str, ratio: float) -> bool:
+        """Take in a ratio; whether that of any mode of the model may be another now."""
+        overall = self._overall.setdefault(model, Ratio())
+        modes = self._modes.setdefault(model, {})
+        seen_at = self._seen_at.setdefault(model, {})
+        changed = overall.observe(ratio)
+        if overall.count - seen_at.get(mode, 0) > OUTDATED:
+            modes.pop(mode, None)
+            changed = True
+        seen_at[mode] = overall.count
+        changed |= modes.setdefault(mode, Ratio()).observe(ratio)
+        return changed or overall.count - OUTDATED - 1 in seen_at.values()
+
+    def _observe_miss(self, miss: Miss) -> None:
+        if len(self._misses) == self._misses.maxlen:
+            self._late -= self._misses[0].is_late
+        self._misses.append(miss)
+        self._late += miss.is_late
+        if self._late or self.margin_ns:
+            self._set_margin()
 
     def _set_margin(self) -> None:
+        self.margin_ns = 0
+        self._late = sum(miss.is_late for miss in self._misses)
         if len(self._misses) >= 2 * FEWEST:
-            errors_ns = [miss.occupied_ns - miss.predicted_ns for miss in self._misses]
-            self.margin_ns = max(0, int(np.quantile(errors_ns, MARGIN_QUANTILE)))
+            errors_ns = Window(2 * WINDOW)
+            for miss in self._misses:
+                errors_ns.add(miss.occupied_ns - miss.predicted_ns)
+            self.margin_ns = max(0, int(errors_ns.quantile(MARGIN_QUANTILE)))

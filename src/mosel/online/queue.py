@@ -1,20 +1,50 @@
-"""The queue of jobs with waiting requests, in deadline order, as columns of arrays with one owner.
+"""A queue of jobs with waiting requests, in deadline order, as columns of arrays with one owner.
 
-One row per job that has requests waiting; a job whose requests all run is not in it, and comes back if some of
-them return. Ties in the order break by arrival, then job id. Policies read the columns through
-`policies/base.py: View`; only the scheduler writes here.
+One row per job that has requests waiting and that workers of the queue's kind can run; a job whose requests all
+run is not in it, and comes back if some of them return. Ties in the order break by arrival, then job id.
+Policies read the columns through `policies/base.py: View`; only the scheduler writes here.
 """
+
+from bisect import bisect_left
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import Strategy
+from mosel.solve.line_up import idle_ns
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FIRST_CAPACITY = 64
+
+INTS = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "alone_ns", "planned_ns", "low", "high", "model")
+FLOATS = ("weight", "worth", "planned_accuracy")
+DEADLINE, ARRIVAL, WAITING, LEAST, ALONE, PLANNED, LOW, HIGH, MODEL = range(len(INTS))
+WEIGHT, WORTH, ACCURACY = range(len(FLOATS))
+
+
+class Rows(Protocol):
+    """Jobs in deadline order, to be read: a whole queue, or some of its rows."""
+
+    def __len__(self) -> int:
+        """Return how many jobs there are."""
+
+    @property
+    def jobs(self) -> list[LiveJob]:
+        """The jobs, row by row; not to be changed by the reader."""
+
+    @property
+    def faulty(self) -> bool:
+        """Whether a batch failed or was lost under one of the jobs."""
+
+    def ints(self, name: str) -> Ints:
+        """Return an integer column as a read-only view."""
+
+    def floats(self, name: str) -> Floats:
+        """Return a float column as a read-only view."""
 
 
 class JobQueue:
@@ -24,22 +54,22 @@ class JobQueue:
         deadline_ns, arrival_ns, waiting (requests), weight.
         worth: what serving the job on time is worth, requests × weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
+        alone_ns: how long that takes if every worker is idle.
         planned_ns, planned_accuracy: of the strategy in force.
         low, high: its options where batches are shared (`amortised.py`).
+        model: the number of its model.
     """
 
-    __slots__ = ("_columns", "_jobs", "_size")
+    __slots__ = ("_faulty", "_floats", "_ints", "_jobs", "_orders", "_size", "_workers")
 
-    NAMES = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "planned_ns", "low", "high")
-    FLOAT_NAMES = ("weight", "worth", "planned_accuracy")
-
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
         self._size = 0
+        self._workers = workers
         self._jobs: list[LiveJob] = []
-        self._columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {
-            **{name: np.zeros(FIRST_CAPACITY, np.int64) for name in self.NAMES},
-            **{name: np.zeros(FIRST_CAPACITY, np.float64) for name in self.FLOAT_NAMES},
-        }
+        self._orders: list[tuple[int, int, str]] = []
+        self._faulty: set[LiveJob] = set()
+        self._ints = np.zeros((len(INTS), FIRST_CAPACITY), np.int64)
+        self._floats = np.zeros((len(FLOATS), FIRST_CAPACITY), np.float64)
 
     def __len__(self) -> int:
         return self._size
@@ -49,74 +79,117 @@ class JobQueue:
         """The jobs, row by row; not to be changed by the reader."""
         return self._jobs
 
+    @property
+    def faulty(self) -> bool:
+        """Whether a batch failed or was lost under one of the jobs."""
+        return bool(self._faulty)
+
     def ints(self, name: str) -> Ints:
         """Return an integer column as a read-only view."""
-        return self._view(name).view(np.int64)
+        column: Ints = _read_only(self._ints[INTS.index(name), : self._size])
+        return column
 
     def floats(self, name: str) -> Floats:
         """Return a float column as a read-only view."""
-        return self._view(name).view(np.float64)
+        column: Floats = _read_only(self._floats[FLOATS.index(name), : self._size])
+        return column
 
     def row(self, live: LiveJob) -> int | None:
         """Return the row of `live`, or None if it has no request waiting."""
-        row = self._position(live)
+        row = bisect_left(self._orders, live.order)
         return row if row < self._size and self._jobs[row] is live else None
 
     def insert(self, live: LiveJob, least: Strategy) -> int:
         """Put `live` in its place and return its row."""
-        row = self._position(live)
-        self._make_room()
-        for column in self._columns.values():
-            column[row + 1 : self._size + 1] = column[row : self._size]
+        row, size = bisect_left(self._orders, live.order), self._size
+        if size == self._ints.shape[1]:
+            self._ints = np.concatenate([self._ints, np.zeros_like(self._ints)], axis=1)
+            self._floats = np.concatenate([self._floats, np.zeros_like(self._floats)], axis=1)
+        self._move(row, row + 1, size - row)
         self._jobs.insert(row, live)
-        self._size += 1
-        self._columns["deadline_ns"][row] = live.job.deadline_ns
-        self._columns["arrival_ns"][row] = live.job.arrival_ns
-        self._columns["weight"][row] = live.job.weight
-        self._columns["worth"][row] = live.job.requests * live.job.weight
+        self._orders.insert(row, live.order)
+        self._size = size + 1
+        job = live.job
+        self._ints[: ARRIVAL + 1, row] = job.deadline_ns, job.arrival_ns
+        self._ints[MODEL, row] = live.table.number
+        self._floats[: WORTH + 1, row] = job.weight, job.requests * job.weight
         self.refresh(row, least)
         return row
 
     def remove(self, row: int) -> None:
         """Take a job out."""
-        for column in self._columns.values():
-            column[row : self._size - 1] = column[row + 1 : self._size]
-        del self._jobs[row]
+        self._move(row + 1, row, self._size - row - 1)
+        self._faulty.discard(self._jobs[row])
+        del self._jobs[row], self._orders[row]
         self._size -= 1
 
     def refresh(self, row: int, least: Strategy) -> None:
         """Take over what changed about a job: its waiting requests, its strategy, its fastest strategy."""
         live = self._jobs[row]
         live.least_batches_ns = live.batches_ns(least)
+        if live.faults:
+            self._faulty.add(live)
         strategy = live.strategy or least
-        self._columns["waiting"][row] = len(live.waiting)
-        self._columns["least_ns"][row] = least.latency_ns
-        self._columns["planned_ns"][row] = strategy.latency_ns
-        self._columns["planned_accuracy"][row] = strategy.accuracy
-        self._columns["low"][row], self._columns["high"][row] = live.shared
+        alone_ns = idle_ns(live.least_batches_ns, self._workers)
+        self._ints[WAITING : HIGH + 1, row] = (
+            len(live.waiting), least.latency_ns, alone_ns, strategy.latency_ns, *live.shared,
+        )  # fmt: skip
+        self._floats[ACCURACY, row] = strategy.accuracy
+
+    def count_workers(self, workers: int) -> None:
+        """Take over how many workers share the queue's batches."""
+        self._workers = workers
+        for row, live in enumerate(self._jobs):
+            self._ints[ALONE, row] = idle_ns(live.least_batches_ns, workers)
 
     def plan(self, row: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job; what waits is the same."""
         live = self._jobs[row]
         if live.strategy is not strategy:
             live.strategy = strategy
-            self._columns["planned_ns"][row] = strategy.latency_ns
-            self._columns["planned_accuracy"][row] = strategy.accuracy
+            self._ints[PLANNED, row] = strategy.latency_ns
+            self._floats[ACCURACY, row] = strategy.accuracy
 
-    def _view(self, name: str) -> NDArray[np.int64] | NDArray[np.float64]:
-        view = self._columns[name][: self._size]
-        view.flags.writeable = False
-        return view
+    def _move(self, start: int, to: int, count: int) -> None:
+        """Move rows, one up or one down."""
+        for columns in (self._ints, self._floats):
+            columns[:, to : to + count] = columns[:, start : start + count]
 
-    def _position(self, live: LiveJob) -> int:
-        deadlines = self._columns["deadline_ns"][: self._size]
-        low = int(np.searchsorted(deadlines, live.job.deadline_ns, side="left"))
-        while low < self._size and self._jobs[low].order < live.order:
-            low += 1
-        return low
 
-    def _make_room(self) -> None:
-        if self._size + 1 < len(self._columns["waiting"]):
-            return
-        for name, column in self._columns.items():
-            self._columns[name] = np.concatenate([column, np.zeros_like(column)])
+class Selection:
+    """Some rows of a queue, read like one; row i stands at `rows[i]` in the queue."""
+
+    __slots__ = ("_jobs", "_queue", "rows")
+
+    def __init__(self, queue: JobQueue, rows: Ints) -> None:
+        self._queue = queue
+        self._jobs = [queue.jobs[row] for row in rows]
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def jobs(self) -> list[LiveJob]:
+        """The jobs, row by row; not to be changed by the reader."""
+        return self._jobs
+
+    @property
+    def faulty(self) -> bool:
+        """Whether a batch failed or was lost under one of the jobs."""
+        return self._queue.faulty and any(live.faults for live in self._jobs)
+
+    def ints(self, name: str) -> Ints:
+        """Return an integer column, a read-only copy."""
+        column: Ints = _read_only(self._queue.ints(name)[self.rows])
+        return column
+
+    def floats(self, name: str) -> Floats:
+        """Return a float column, a read-only copy."""
+        column: Floats = _read_only(self._queue.floats(name)[self.rows])
+        return column
+
+
+def _read_only(column: Any) -> Any:
+    column.flags.writeable = False
+    return column

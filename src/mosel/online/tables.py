@@ -49,6 +49,11 @@ NO_STRATEGY = Frontier(np.empty(0), np.empty(0, np.int64), ())
 class ModelTable:
     """One model's modes, latencies and frontiers.
 
+    Args:
+        profile: its 𝒟.
+        pace: how many times as long as profiled the workers that the table is for take.
+        number: tells models apart where names would be slow.
+
     Attributes:
         model: its name.
         modes: mode names, in the profile's order; everything else is indexed alike.
@@ -58,8 +63,9 @@ class ModelTable:
         largest: the largest batch of any mode.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, pace: float = 1.0, number: int = 0) -> None:
         self.model = profile.model
+        self.number = number
         self.modalities = profile.modalities
         self.modes = profile.mode_names
         self.accuracy: Floats = accuracies(profile)
@@ -68,9 +74,11 @@ class ModelTable:
         self.profiled_ns = latency_table(profile)
         self.largest = int(profile.batch_sizes[-1])
         self.every_mask = self.mask_of(profile.modalities)
+        self._pace = pace
         self._ratios: Floats = np.ones(len(self.modes))
         self._overhead_ns = 0
-        self.latency_ns = self.profiled_ns
+        self._changes = 0
+        self.latency_ns = self.profiled_ns if pace == 1 else self._scaled()
         self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
         self._large: dict[tuple[int, int, int], Frontier] = {}
         self._splits: dict[tuple[int, int], LargeJobs] = {}
@@ -92,10 +100,13 @@ class ModelTable:
             return 0
         if length is None:
             return len(self.length_buckets) - 1
-        found = int(np.searchsorted(self.length_buckets, length))
-        if found == len(self.length_buckets):
+        if not self.takes(length):
             raise ValueError(f"length {length} is above the profile's limit {self.length_buckets[-1]}")
-        return found
+        return int(np.searchsorted(self.length_buckets, length))
+
+    def takes(self, length: float | None) -> bool:
+        """Whether `length` falls into a length bucket."""
+        return not self.length_buckets or length is None or length <= self.length_buckets[-1]
 
     def usable(self, mask: int) -> list[int]:
         """Return the modes that a job with these modalities can run in."""
@@ -155,14 +166,15 @@ class ModelTable:
 
     def follow(self, estimator: Estimator) -> bool:
         """Take over the estimator's corrections if they moved enough; whether they did."""
+        if estimator.changes == self._changes:
+            return False
+        self._changes = estimator.changes
         ratios = np.array([estimator.ratio(self.model, mode) for mode in self.modes])
         moved = bool(np.any(np.abs(ratios / self._ratios - 1) > REBUILD_AT))
         moved |= abs(estimator.overhead_ns - self._overhead_ns) > REBUILD_OVERHEAD_NS
         if moved:
             self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
-            scaled = np.rint(self.profiled_ns * ratios[:, None, None]) + self._overhead_ns
-            known = self.profiled_ns < UNAVAILABLE
-            self.latency_ns = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
+            self.latency_ns = self._scaled()
             self._frontiers.clear()
             self._large.clear()
             self._splits.clear()
@@ -171,8 +183,20 @@ class ModelTable:
         return moved
 
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:
-        """Return what is expected now of a batch of `mode` that was profiled at `profiled_ns`."""
+        """Return what is expected now of a batch of `mode`; `profiled_ns` has the workers' pace in it."""
         return int(np.rint(profiled_ns * self._ratios[self.modes.index(mode)])) + self._overhead_ns
+
+    def unit_ns(self, mode: int, bucket: int) -> float:
+        """Return a request's share of the mode's best batch; at least 1."""
+        sizes = self.batch_sizes(mode, bucket)
+        return max(1.0, float(np.min(self.latency_ns[mode, bucket, sizes] / sizes)))
+
+    def _scaled(self) -> Ints:
+        factors = self._pace * self._ratios
+        scaled = np.rint(self.profiled_ns * factors[:, None, None]) + self._overhead_ns
+        known = self.profiled_ns < UNAVAILABLE
+        latency_ns: Ints = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
+        return latency_ns
 
     def _cover(self, bucket: int, mask: int) -> list[Frontier]:
         usable = self.usable(mask)

@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +32,51 @@ class Batches:
         return cls(offsets, np.fromiter(chain.from_iterable(jobs), np.int64, int(offsets[-1])))
 
 
-def kept(free_ns: Ints, batches: Batches, by_ns: Ints) -> NDArray[np.bool_]:
+ALIKE: Floats = np.empty(0)
+"""Workers that are all as fast as the batches say."""
+
+
+def kept(free_ns: Ints, batches: Batches, by_ns: Ints, slow: Floats = ALIKE) -> NDArray[np.bool_]:
     """Return which jobs end in time when, in order, those that would not are left out (§4.3).
 
     Args:
         free_ns: of shape (workers,), when each is free; at least one.
         batches: each job's batches, jobs in running order.
         by_ns: of shape (jobs,), when each job has to end.
+        slow: of shape (workers,), how many times as long as said each takes over a batch; then a batch goes to
+            the worker that would end it first. `ALIKE` if none differs.
     """
-    found: NDArray[np.bool_] = _ends(free_ns, batches.offsets, batches.latency_ns, by_ns, True, False) >= 0
+    found: NDArray[np.bool_] = (
+        _ends(free_ns, slow, batches.offsets, batches.latency_ns, by_ns, True, False) >= 0
+    )
     return found
 
 
-def ends(free_ns: Ints, batches: Batches) -> Ints:
+def ends(free_ns: Ints, batches: Batches, slow: Floats = ALIKE) -> Ints:
     """Return when each job ends if all of them run, in order; see `kept` for the arguments."""
     never = np.full(len(batches.offsets) - 1, np.iinfo(np.int64).max)
-    found: Ints = _ends(free_ns, batches.offsets, batches.latency_ns, never, False, False)
+    found: Ints = _ends(free_ns, slow, batches.offsets, batches.latency_ns, never, False, False)
     return found
 
 
-def ends_alone(free_ns: Ints, batches: Batches) -> Ints:
+def ends_alone(free_ns: Ints, batches: Batches, slow: Floats = ALIKE) -> Ints:
     """Return when each job would end if it were the only one; see `kept` for the arguments."""
     never = np.full(len(batches.offsets) - 1, np.iinfo(np.int64).max)
-    found: Ints = _ends(free_ns, batches.offsets, batches.latency_ns, never, False, True)
+    found: Ints = _ends(free_ns, slow, batches.offsets, batches.latency_ns, never, False, True)
     return found
+
+
+def idle_ns(latency_ns: Sequence[int], workers: int) -> int:
+    """Return how long one job's batches take if so many workers, all alike, are idle."""
+    if workers == 1 or len(latency_ns) <= 1:
+        return sum(latency_ns)
+    if len(latency_ns) <= workers:
+        return max(latency_ns)
+    return int(ends_alone(np.zeros(workers, np.int64), Batches.of([latency_ns]))[0])
 
 
 @njit(cache=True, nogil=True)
-def _ends(free: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone: bool) -> Any:
+def _ends(free: Any, slow: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone: bool) -> Any:
     """When each job ends, −1 for those left out; the workers' times are put back after a job that was."""
     jobs = len(offsets) - 1
     found = np.empty(jobs, np.int64)
@@ -68,8 +86,12 @@ def _ends(free: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone
         before[:] = at
         end = at.min()
         for batch in range(offsets[job], offsets[job + 1]):
-            worker = at.argmin()
-            at[worker] += latency[batch]
+            if len(slow) == 0:
+                worker = at.argmin()
+                at[worker] += latency[batch]
+            else:
+                worker = (at + latency[batch] * slow).argmin()
+                at[worker] += np.int64(latency[batch] * slow[worker])
             end = max(end, at[worker])
         late = leave_out and end > by[job]
         found[job] = -1 if late else end

@@ -5,7 +5,7 @@ backlogs and the tables; it answers which jobs to give up, how it means to run t
 batch. It keeps nothing between calls: what lasts (the strategy in force of each job) stands in the queue.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from mosel.online.amortised import Amortised
 from mosel.online.demand import Demand
 from mosel.online.jobs import LiveJob
-from mosel.online.queue import JobQueue
+from mosel.online.queue import Rows
 from mosel.online.tables import ModelTable, Strategy
 from mosel.solve import line_up
 from mosel.solve.assign import WORK_CAP, Search, keep_feasible
 from mosel.solve.line_up import Batches
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,41 @@ class Options:
             requests per second in the profile.
         batch_delay_ns: how long `none+batching` waits for a batch to fill up.
         work_cap: how many state × option pairs an exact assignment may look at.
+        cell: how many workers share a queue at most; more are dealt out to cells (`online/cells.py`).
     """
 
     lead_ns: int = 0
     batch_limit: int | None = None
     batch_delay_ns: int = 0
     work_cap: int = WORK_CAP
+    cell: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Workers of one kind, as a worker that decides counts on them.
+
+    Attributes:
+        free_ns: of shape (workers that are up,), ascending: when each is expected to be free.
+        speed: of shape (models,), how much of the deciding worker's work each does in the same time; 0 where
+            one of the two lacks the model.
+    """
+
+    free_ns: Ints
+    speed: Floats
+
+    @property
+    def slow(self) -> float:
+        """How many times as long as the deciding worker each takes, in the mean over models that both have."""
+        return 1 / float(self.speed[self.speed > 0].mean())
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a policy reads.
+    """What a policy reads: the queue as the worker sees it that can take a batch.
+
+    Latencies, strategies and costs are that worker's own; the queue holds the jobs that it can run, and where
+    workers differ only those that it could still run in time.
 
     Attributes:
         now_ns: the time of the decision.
@@ -56,6 +81,9 @@ class View:
         rng: for policies that draw lots; seeded.
         amortised: what jobs cost where batches are shared.
         demand: the work that arrived of late.
+        pools: where workers differ, all that are up by kind; empty where they are alike.
+        slow: of shape (workers that are up,), how many times as long as this worker each takes; `ALIKE` where
+            they are alike.
         search: assigns strategies, with what it knows from the decision before.
     """
 
@@ -63,13 +91,23 @@ class View:
     worker: int
     start_ns: int
     free_ns: Ints
-    queue: JobQueue
+    queue: Rows
     margin_ns: int
     options: Options
     rng: np.random.Generator
     amortised: Amortised
     demand: Demand
+    pools: tuple[Pool, ...]
+    slow: Floats
     search: Search
+
+    @property
+    def power(self) -> float:
+        """How many workers such as this one do as much as all that are up, over its models."""
+        if not self.pools:
+            return len(self.free_ns)
+        own = self.pools[0].speed > 0
+        return sum(len(pool.free_ns) * float(pool.speed[own].mean()) for pool in self.pools)
 
     @property
     def by_ns(self) -> Ints:
@@ -81,15 +119,33 @@ class View:
         """Return, per row, how much work all workers together can do until that job has to end.
 
         With one worker this says which plans hold. With several it is a bound: a batch runs on one of them.
+        Others count with what they do of this worker's work in that time, each from when it is free.
         """
-        return capacity(self.free_ns, self.by_ns)
+        if not self.pools:
+            return capacity(self.free_ns, self.by_ns)
+        model, by_ns = self.queue.ints("model"), self.by_ns
+        work_ns = np.zeros(len(by_ns))
+        for pool in self.pools:
+            work_ns += capacity(pool.free_ns, by_ns) * pool.speed[model]
+        return work_ns.astype(np.int64)
+
+    def end_ns(self, batches_ns: Sequence[int]) -> int:
+        """Return when a job would end whose first batch runs here and now, the rest wherever it ends first."""
+        first_ns = self.start_ns + batches_ns[0]
+        if len(batches_ns) == 1:
+            return first_ns
+        free_ns = self.free_ns.copy()
+        alike = self.slow == 1 if len(self.slow) else np.ones(len(free_ns), np.bool_)
+        free_ns[np.flatnonzero(alike & (free_ns == self.start_ns))[0]] = first_ns
+        rest = line_up.ends_alone(free_ns, Batches.of([batches_ns[1:]]), self.slow)
+        return max(first_ns, int(rest[0]))
 
     def feasible(self) -> Ints:
         """Return the rows that the drop rule keeps (§4.3): all as fast as may be, in order, none late."""
         if len(self.free_ns) == 1:
             return np.flatnonzero(keep_feasible(self.queue.ints("least_ns"), self.budget_ns()))
         batches = Batches.of([live.least_batches_ns for live in self.queue.jobs])
-        return np.flatnonzero(line_up.kept(self.free_ns, batches, self.by_ns))
+        return np.flatnonzero(line_up.kept(self.free_ns, batches, self.by_ns, self.slow))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +220,23 @@ def full_modalities(live: LiveJob) -> Strategy:
     return live.table.single_mode(mode, live.bucket, len(live.waiting))
 
 
-def head_batch(view: View, plans: Mapping[int, Strategy], kept: Ints) -> BatchChoice | None:
-    """Return the first batch of the strategy of the first job that is kept (jobs run in deadline order)."""
-    if not len(kept):
-        return None
-    row = int(kept[0])
-    live = view.queue.jobs[row]
-    strategy = plans.get(row) or live.strategy
-    assert strategy is not None, "a queued job has a strategy"
-    mode, size = strategy.batches[0]
-    return BatchChoice(live.table, mode, live.bucket, ((row, size),))
+def head_batch(
+    view: View, plans: Mapping[int, Strategy], kept: Ints, *, late: bool = False
+) -> BatchChoice | None:
+    """Return the first batch of the strategy of the first job that is kept (jobs run in deadline order).
+
+    Where workers differ, a job that this one would make late runs as fast as it may; if it would be late even
+    so it is left to others, unless `late` says that this does not matter.
+    """
+    for row in kept.tolist():
+        live = view.queue.jobs[row]
+        strategy = plans.get(row) or live.strategy
+        assert strategy is not None, "a queued job has a strategy"
+        by_ns = live.job.deadline_ns
+        if view.pools and not late and view.end_ns(live.batches_ns(strategy)) > by_ns:
+            strategy = live.cheapest
+            if view.end_ns(live.batches_ns(strategy)) > by_ns:
+                continue
+        mode, size = strategy.batches[0]
+        return BatchChoice(live.table, mode, live.bucket, ((row, size),))
+    return None

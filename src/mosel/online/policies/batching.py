@@ -11,24 +11,15 @@ import numpy as np
 from mosel.online.jobs import LiveJob
 from mosel.online.policies.base import BatchChoice, Decision, View, full_modalities
 from mosel.online.tables import ModelTable
-from mosel.solve.line_up import Batches, ends_alone
 
 
 def none_batching(view: View) -> Decision:
     """Take requests in deadline order into one full-modality batch; see the module."""
-    jobs = view.queue.jobs
-    if not jobs:
-        return Decision()
-    head = jobs[0]
-    mode = _mode(head)
-    limit = best_size(head.table, mode, head.bucket, view.options.batch_limit)
-    rows = _companions(jobs, mode, limit)
-    size = _size(view, mode, min(limit, sum(len(jobs[row].waiting) for row in rows)))
-    ripe_ns = min(jobs[row].job.arrival_ns for row in rows) + view.options.batch_delay_ns
-    ripe_ns = min(ripe_ns, head.job.deadline_ns - view.margin_ns - sum(head.least_batches_ns))
-    if size < limit and view.now_ns < ripe_ns:
-        return Decision(wait_until_ns=ripe_ns)
-    return Decision(batch=BatchChoice(head.table, mode, head.bucket, _share(jobs, rows, size)))
+    for row in range(len(view.queue)):
+        decision = _with_head(view, row)
+        if decision is not None:
+            return decision
+    return Decision()
 
 
 def best_size(table: ModelTable, mode: int, bucket: int, limit: int | None) -> int:
@@ -39,14 +30,31 @@ def best_size(table: ModelTable, mode: int, bucket: int, limit: int | None) -> i
     return int(sizes[np.argmax(sizes / np.maximum(table.latency_ns[mode, bucket, sizes], 1))])
 
 
+def _with_head(view: View, first: int) -> Decision | None:
+    """The batch whose first job is that of row `first`; None if it is better left to a faster worker."""
+    jobs = view.queue.jobs
+    head = jobs[first]
+    mode = _mode(head)
+    limit = best_size(head.table, mode, head.bucket, view.options.batch_limit)
+    rows = _companions(jobs, first, mode, limit)
+    size = _size(view, head, mode, min(limit, sum(len(jobs[row].waiting) for row in rows)))
+    if size is None:
+        return None
+    ripe_ns = min(jobs[row].job.arrival_ns for row in rows) + view.options.batch_delay_ns
+    ripe_ns = min(ripe_ns, head.job.deadline_ns - view.margin_ns - sum(head.least_batches_ns))
+    if size < limit and view.now_ns < ripe_ns:
+        return Decision(wait_until_ns=ripe_ns)
+    return Decision(batch=BatchChoice(head.table, mode, head.bucket, _share(jobs, rows, size)))
+
+
 def _mode(live: LiveJob) -> int:
     return full_modalities(live).batches[0][0]
 
 
-def _companions(jobs: list[LiveJob], mode: int, limit: int) -> list[int]:
+def _companions(jobs: list[LiveJob], first: int, mode: int, limit: int) -> list[int]:
     """Rows that may share the first job's batch, in deadline order, until it is full."""
-    head, rows, requests = jobs[0], [0], len(jobs[0].waiting)
-    for row in range(1, len(jobs)):
+    head, rows, requests = jobs[first], [first], len(jobs[first].waiting)
+    for row in range(first + 1, len(jobs)):
         if requests >= limit or head.faults:
             break
         other = jobs[row]
@@ -57,17 +65,19 @@ def _companions(jobs: list[LiveJob], mode: int, limit: int) -> list[int]:
     return rows
 
 
-def _size(view: View, mode: int, most: int) -> int:
-    """The largest profiled size up to `most` that leaves the first job on time, as far as one does."""
-    head = view.queue.jobs[0]
+def _size(view: View, head: LiveJob, mode: int, most: int) -> int | None:
+    """The largest profiled size up to `most` that leaves the first job on time, as far as one does.
+
+    Where none does, the job is as well late in the largest, unless a faster worker may still take it.
+    """
     sizes = head.table.batch_sizes(mode, head.bucket)
     sizes = sizes[sizes <= most]
-    ends_ns = ends_alone(view.free_ns, Batches.of([_batches_ns(head, mode, int(size)) for size in sizes]))
+    ends_ns = np.array([view.end_ns(_batches_ns(head, mode, int(size))) for size in sizes])
     for margin_ns in (view.margin_ns, 0):
         in_time = sizes[ends_ns <= head.job.deadline_ns - margin_ns]
         if len(in_time):
             return int(in_time[-1])
-    return int(sizes[-1])
+    return None if view.pools else int(sizes[-1])
 
 
 def _batches_ns(head: LiveJob, mode: int, size: int) -> list[int]:

@@ -60,7 +60,7 @@ def _faulty(view: View) -> BatchChoice | None:
 
 def _columns(view: View) -> Queue:
     queue = view.queue
-    workers = len(view.free_ns)
+    workers = view.power
     worth, low, high = queue.floats("worth").copy(), queue.ints("low").copy(), queue.ints("high").copy()
     cost_ns = view.amortised.menu.work_ns[low] / np.maximum(worth, 1e-9)
     taken = view.demand.below(cost_ns, view.now_ns) / workers
@@ -70,7 +70,7 @@ def _columns(view: View) -> Queue:
     return Queue(view.by_ns, room_ns, worth, low, high, share, spare_ns)
 
 
-def _spare_ns(view: View, workers: int) -> NDArray[np.int64]:
+def _spare_ns(view: View, workers: float) -> NDArray[np.int64]:
     """How much work may be planned up to each job where accuracy is restored."""
     light = np.clip((LIGHT - view.demand.full(view.now_ns) / workers) / LIGHT_WIDTH, 0, 1)
     fading = np.clip((FULL - view.demand.least(view.now_ns) / workers) / FULL_WIDTH, 0, 1)

@@ -27,7 +27,7 @@ MOST_REPAIRS = 8
 
 def none(view: View) -> Decision:
     """Keep every modality and every job: modality-agnostic, as in the paper."""
-    return Decision(batch=head_batch(view, {}, np.arange(len(view.queue))))
+    return Decision(batch=head_batch(view, {}, np.arange(len(view.queue)), late=True))
 
 
 def random(view: View) -> Decision:
@@ -113,7 +113,7 @@ class _Line:
         if self.alone:
             over_ns = np.cumsum(self.planned_ns) - self.budget_ns
         else:
-            over_ns = ends(self._view.free_ns, Batches.of(self._batches_ns)) - self._by_ns
+            over_ns = ends(self._view.free_ns, Batches.of(self._batches_ns), self._view.slow) - self._by_ns
         late_ns: Ints = np.maximum(over_ns, 0)
         return late_ns
 

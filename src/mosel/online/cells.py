@@ -1,0 +1,354 @@
+"""Cells: a queue and the workers that serve it, at most `Options.cell` of them, so that a decision stays small.
+
+Up to that many workers there is one cell and every decision is about all jobs. Beyond it jobs are dealt out on
+arrival, to the cell where least work waits for its workers; a cell whose workers have nothing to do takes jobs
+over from another. Within a cell each kind of worker has a lane of its own: the jobs that it can run, as it sees
+them. A job stands in every lane that can serve it.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.online.crew import Crew
+from mosel.online.demand import Demand
+from mosel.online.jobs import LiveJob, Progress
+from mosel.online.kinds import Kind, Kinds
+from mosel.online.policies.base import Options, Policy, Pool, View
+from mosel.online.queue import JobQueue, Selection
+from mosel.online.tables import ModelTable, Strategy
+from mosel.solve.assign import Search
+from mosel.solve.line_up import ALIKE, Batches, ends_alone
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """What workers of one kind in a cell have before them."""
+
+    kind: Kind
+    queue: JobQueue
+    demand: Demand
+    search: Search
+
+
+class Cell:
+    """Some workers and the jobs that wait for them.
+
+    Args:
+        index: its number.
+        members: its workers' numbers.
+        kinds: all kinds of workers.
+        policy: what decides here.
+        options: see `Options`.
+        rng: for policies that draw lots.
+
+    Attributes:
+        crew: its workers.
+        lanes: one for each kind of worker in it.
+        jobs: those that have requests waiting here, by id.
+        work_ns: how much work they are, at the fastest.
+        wake_ns: when something has to happen here although no event comes; None if never.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        members: Sequence[int],
+        kinds: Kinds,
+        policy: Policy,
+        options: Options,
+        rng: np.random.Generator,
+    ) -> None:
+        self.index = index
+        self.crew = Crew(members)
+        self.lanes: list[Lane] = []
+        self.jobs: dict[str, Progress] = {}
+        self.work_ns = 0
+        self.wake_ns: int | None = None
+        self._kinds = kinds
+        self._policy = policy
+        self._options = options
+        self._rng = rng
+        self._order: list[int] = []
+        self.regroup()
+
+    # Workers
+
+    def regroup(self) -> None:
+        """Have one lane for each kind that a worker here is of, and every job in those that can run it."""
+        kinds = list(dict.fromkeys(self._kinds.of(worker) for worker in self.crew.members))
+        before = {lane.kind: lane for lane in self.lanes}
+        self.lanes = [
+            before.get(kind) or Lane(kind, JobQueue(len(self.crew.members)), Demand(), Search())
+            for kind in kinds
+        ]
+        for seat, worker in enumerate(self.crew.members):
+            self.crew.lanes[seat] = kinds.index(self._kinds.of(worker))
+        for progress in list(self.jobs.values()):
+            self.refresh(progress)
+        self._rank()
+
+    def count_workers(self) -> None:
+        """Take over how many workers are up."""
+        up = int(np.count_nonzero(self.crew.up)) or len(self.crew.members)
+        for lane in self.lanes:
+            lane.queue.count_workers(up)
+
+    # Jobs
+
+    def put(self, progress: Progress) -> None:
+        """Let a job wait here."""
+        progress.cell = self.index
+        self.refresh(progress)
+
+    def refresh(self, progress: Progress) -> None:
+        """Bring every lane into line with what waits of a job, and what it may run in."""
+        if self.jobs.pop(progress.job.id, None) is not None:
+            self.work_ns -= progress.work_ns
+        standing = [side for lane in self.lanes if (side := self._refresh(lane, progress)) is not None]
+        assert bool(standing) == bool(progress.waiting), "what waits stands in a lane"
+        if standing:
+            progress.work_ns = min(sum(side.least_batches_ns) for side in standing)
+            self.jobs[progress.job.id] = progress
+            self.work_ns += progress.work_ns
+
+    def take_out(self, progress: Progress) -> None:
+        """Let a job wait here no longer."""
+        if self.jobs.pop(progress.job.id, None) is not None:
+            self.work_ns -= progress.work_ns
+            for lane in self.lanes:
+                row = _row(lane, progress)
+                if row is not None:
+                    lane.queue.remove(row)
+
+    def could_serve(self, progress: Progress, now_ns: int) -> bool:
+        """Whether what waits of a job could be served in time if it were alone here."""
+        for lane in self.lanes:
+            side = self._side(lane, progress)
+            if side is not None:
+                side.look_up()
+                if side.in_time(len(self.crew.members), now_ns):
+                    return True
+        return False
+
+    def plan(self, live: LiveJob, worker: int, strategy: Strategy) -> None:
+        """Put another strategy in force for a job, as a worker sees it."""
+        queue = self.lanes[self.crew.lane(worker)].queue
+        row = queue.row(live)
+        assert row is not None, "what is planned waits"
+        queue.plan(row, strategy)
+
+    def reload(self, moved: Collection[ModelTable]) -> None:
+        """Plan all jobs anew; those of tables that moved without their strategies so far."""
+        for progress in list(self.jobs.values()):
+            for side in progress.sides.values():
+                if side.table in moved:
+                    side.strategy = None
+            self.refresh(progress)
+        self._rank()
+
+    def note(self, progress: Progress, now_ns: int) -> None:
+        """Let the demand include a job that has just arrived."""
+        if self._policy.shares:
+            for lane in self.lanes:
+                if _row(lane, progress) is not None:
+                    _note(lane, progress.sides[lane.kind], now_ns)
+
+    def hopeless(self, now_ns: int) -> list[Progress]:
+        """Return the jobs that could not be served even if they were next, in deadline order."""
+        if len(self.lanes) == 1:
+            lane = self.lanes[0]
+            return [lane.queue.jobs[row].progress for row in self._late(0, now_ns)]
+        late = [
+            {lane.queue.jobs[row].progress for row in self._late(number, now_ns)}
+            for number, lane in enumerate(self.lanes)
+        ]
+        lanes = list(zip(self.lanes, late, strict=True))
+        found = [
+            progress
+            for progress in set[Progress]().union(*late)
+            if all(progress in own or _row(lane, progress) is None for lane, own in lanes)
+        ]
+        return sorted(found, key=lambda progress: progress.order)
+
+    def next_wake_ns(self, now_ns: int) -> int | None:
+        """When a worker's lead begins or a job becomes hopeless, whichever is first."""
+        if not self.jobs:
+            return None
+        times = [self.crew.next_ripe_ns(now_ns, self._options.lead_ns)]
+        if self._policy.drops:
+            times += [_next_late_ns(lane.queue, now_ns) for lane in self.lanes]
+        return min((time for time in times if time is not None), default=None)
+
+    # Decisions
+
+    def ripe(self, now_ns: int, passed: Collection[int]) -> int | None:
+        """The seat of the worker that takes a batch now; see `Crew.ripe`."""
+        return self.crew.ripe(now_ns, self._options.lead_ns, self._order, passed)
+
+    def view(self, seat: int, now_ns: int) -> View | None:
+        """Return what is to be decided for a worker; None if there is nothing that it could run in time."""
+        number = int(self.crew.lanes[seat])
+        lane, free_ns = self.lanes[number], self.crew.free_ns(now_ns)
+        start_ns, up = int(free_ns[seat]), self.crew.up
+        if len(self.lanes) == 1:
+            return self._view(seat, now_ns, start_ns, np.sort(free_ns[up]), lane.queue)
+        rows = lane.queue.ints("deadline_ns") - lane.queue.ints("alone_ns") >= start_ns
+        if not self._policy.drops:
+            rows = np.ones_like(rows)
+        if not rows.any():
+            return None
+        pools = self._pools(number, free_ns, int(lane.queue.ints("least_ns")[~rows].sum()))
+        every_ns = np.concatenate([pool.free_ns for pool in pools])
+        slow = np.concatenate([np.full(len(pool.free_ns), pool.slow) for pool in pools])
+        order = np.argsort(every_ns, kind="stable")
+        queue = lane.queue if rows.all() else Selection(lane.queue, np.flatnonzero(rows))
+        return self._view(seat, now_ns, start_ns, every_ns[order], queue, pools, slow[order])
+
+    def _view(
+        self,
+        seat: int,
+        now_ns: int,
+        start_ns: int,
+        free_ns: Ints,
+        queue: JobQueue | Selection,
+        pools: tuple[Pool, ...] = (),
+        slow: Floats = ALIKE,
+    ) -> View:
+        lane = self.lanes[self.crew.lanes[seat]]
+        return View(
+            now_ns,
+            self.crew.members[seat],
+            start_ns,
+            free_ns,
+            queue,
+            lane.kind.estimator.margin_ns,
+            self._options,
+            self._rng,
+            lane.kind.amortised,
+            lane.demand,
+            pools,
+            slow,
+            lane.search,
+        )
+
+    def _pools(self, number: int, free_ns: Ints, left_ns: int) -> tuple[Pool, ...]:
+        """The workers by lane, as lane `number` counts on them.
+
+        Others are busy for longer with what only they can run: `left_ns` of this lane's work, and jobs that
+        are not in it.
+        """
+        lane = self.lanes[number]
+        own = Pool(np.sort(free_ns[self._seats(number)]), self._kinds.speed(lane.kind, lane.kind))
+        others = []
+        for index, other in enumerate(self.lanes):
+            speed = self._kinds.speed(other.kind, lane.kind)
+            seats = self._seats(index)
+            if index != number and speed.any() and len(seats):
+                foreign_ns = _foreign_ns(other.queue, speed) // len(seats)
+                others.append(Pool(np.sort(free_ns[seats]) + foreign_ns, speed))
+        power = sum(len(pool.free_ns) / pool.slow for pool in others)
+        return (own, *(Pool(pool.free_ns + int(left_ns / power), pool.speed) for pool in others))
+
+    def _rank(self) -> None:
+        """Let lanes of fast workers take work first; of equally fast ones those that can do less else."""
+        slowness = [self._kinds.slowness(lane.kind) for lane in self.lanes]
+        self._order = sorted(
+            range(len(self.lanes)),
+            key=lambda number: (slowness[number], len(self.lanes[number].kind.tables), number),
+        )
+
+    def _seats(self, number: int) -> Ints:
+        """The seats of a lane's workers that are up."""
+        return np.flatnonzero(self.crew.up & (self.crew.lanes == number))
+
+    def _late(self, number: int, now_ns: int) -> list[int]:
+        """The rows of a lane whose jobs could not be served there even if they were next.
+
+        A job of one batch needs one of the lane's own workers; larger ones may count on all in the cell.
+        """
+        queue = self.lanes[number].queue
+        if not len(queue):
+            return []
+        free_ns = self.crew.free_ns(now_ns)
+        own_ns = free_ns[self._seats(number)]
+        start_ns = int(own_ns.min()) if len(own_ns) else now_ns
+        room_ns = queue.ints("deadline_ns") - start_ns
+        least_ns = queue.ints("least_ns")
+        tight = np.flatnonzero(least_ns > room_ns)
+        if not len(tight):
+            return []
+        all_ns = free_ns[self.crew.up] if len(own_ns) else np.full(len(free_ns), now_ns)
+        if len(all_ns) == 1:
+            return [int(row) for row in tight]
+        several = [int(row) for row in tight if len(queue.jobs[row].least_batches_ns) > 1]
+        ends_ns = ends_alone(all_ns, Batches.of([queue.jobs[row].least_batches_ns for row in several]))
+        by_ns = queue.ints("deadline_ns")[several]
+        in_time = {row for row, end_ns, due_ns in zip(several, ends_ns, by_ns, strict=True) if end_ns <= due_ns}
+        return [int(row) for row in tight if row not in in_time]
+
+    def _side(self, lane: Lane, progress: Progress) -> LiveJob | None:
+        side = progress.sides.get(lane.kind)
+        if side is None and (side := lane.kind.side(progress)) is not None:
+            progress.sides[lane.kind] = side
+        return side
+
+    def _refresh(self, lane: Lane, progress: Progress) -> LiveJob | None:
+        """Bring a lane into line; returns the job as it stands there, None if it does not."""
+        side = self._side(lane, progress)
+        if side is None:
+            return None
+        row = lane.queue.row(side)
+        if progress.waiting:
+            side.look_up()
+            if side.reachable:
+                self._plan(lane, side, row)
+                return side
+        if row is not None:
+            lane.queue.remove(row)
+        return None
+
+    def _plan(self, lane: Lane, side: LiveJob, row: int | None) -> None:
+        side.strategy = side.strategy or self._policy.first(side)
+        if self._policy.shares:
+            side.shared = lane.kind.amortised.reach(
+                side.table, side.bucket, side.mask, len(side.waiting), side.needed
+            )
+        least = self._policy.least(side)
+        if row is None:
+            lane.queue.insert(side, least)
+        else:
+            lane.queue.refresh(row, least)
+
+
+def _row(lane: Lane, progress: Progress) -> int | None:
+    """The row at which a job stands in a lane, if it does."""
+    side = progress.sides.get(lane.kind)
+    return None if side is None else lane.queue.row(side)
+
+
+def _note(lane: Lane, side: LiveJob, now_ns: int) -> None:
+    low, high = side.shared
+    work_ns = lane.kind.amortised.menu.work_ns
+    worth = side.job.requests * side.job.weight
+    cost_ns = work_ns[low] / worth if worth > 0 else np.inf
+    lane.demand.observe(now_ns, float(cost_ns), float(work_ns[low]), float(work_ns[high - 1]))
+
+
+def _next_late_ns(queue: JobQueue, now_ns: int) -> int | None:
+    """When the next job becomes hopeless if every worker is idle."""
+    latest_ns = queue.ints("deadline_ns") - queue.ints("alone_ns")
+    ahead_ns = latest_ns[latest_ns >= now_ns]
+    return int(ahead_ns.min()) + 1 if len(ahead_ns) else None
+
+
+def _foreign_ns(queue: JobQueue, speed: Floats) -> int:
+    """How much work waits in a queue of models that the workers beside it lack."""
+    if speed.all():
+        return 0
+    return int(queue.ints("least_ns")[speed[queue.ints("model")] == 0].sum())

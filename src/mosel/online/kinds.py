@@ -1,0 +1,200 @@
+"""Kinds of workers: those with the same profiles and the same pace share tables, whatever their number.
+
+A kind's tables hold what its workers take, so a worker that is found to be slower than others with the same
+profiles moves to a kind of its own pace. How fast kinds are beside each other follows from what a request costs
+each of them in its best batch.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.errors import UsageError
+from mosel.core.tables import Profile
+from mosel.core.types import Batch, Job
+from mosel.online import paces
+from mosel.online.amortised import Amortised
+from mosel.online.estimator import Estimator
+from mosel.online.jobs import LiveJob, Progress
+from mosel.online.tables import ModelTable
+
+Floats = NDArray[np.float64]
+Profiles = Mapping[str, Profile]
+
+
+class Kind:
+    """Workers with the same profiles and the same pace.
+
+    Attributes:
+        base: the number of the profiles, among the different ones.
+        step: the pace, see `paces.py`.
+        estimator: shared by all kinds with these profiles.
+        tables: by model.
+        amortised: what jobs cost its workers where batches are shared.
+    """
+
+    def __init__(
+        self, base: int, step: int, profiles: Profiles, numbers: Mapping[str, int], shared: Estimator
+    ) -> None:
+        self.base = base
+        self.step = step
+        self.estimator = shared
+        pace = paces.factor(step)
+        self.tables = {name: ModelTable(found, pace, numbers[name]) for name, found in profiles.items()}
+        self.amortised = Amortised(self.tables.values())
+        self.follow()
+
+    def follow(self) -> set[ModelTable]:
+        """Take over the estimates; returns the tables that moved."""
+        moved = {table for table in self.tables.values() if table.follow(self.estimator)}
+        if moved:
+            self.amortised.rebuild()
+        return moved
+
+    def side(self, progress: Progress) -> LiveJob | None:
+        """Return a job as these workers see it; None if they lack its model or its length is beyond them."""
+        job = progress.job
+        table = self.tables.get(job.model)
+        if table is None or not table.takes(job.length):
+            return None
+        return LiveJob(progress, table, table.bucket_of(job.length))
+
+    def forgive(self) -> None:
+        """Let the estimator hold no miss against anyone that would not be made again."""
+        self.estimator.forgive(lambda model, *what: self.tables[model].corrected_ns(*what))
+
+
+class Kinds:
+    """All kinds that there are, and which one each worker is of.
+
+    Args:
+        workers: the profiles of each worker, by model.
+
+    Raises:
+        UsageError: there is no worker, one has no profile, or two disagree about a model's modalities.
+    """
+
+    def __init__(self, workers: Sequence[Profiles]) -> None:
+        self._profiles: list[Profiles] = []
+        self._bases = [self._base(profiles, worker) for worker, profiles in enumerate(workers)]
+        self.models = {name: profile for profiles in self._profiles for name, profile in profiles.items()}
+        _check(workers, self.models, self._profiles)
+        self._numbers = {name: number for number, name in enumerate(self.models)}
+        self._estimators = [Estimator() for _ in self._profiles]
+        self._made: dict[tuple[int, int], Kind] = {}
+        self._paces = [paces.Pace() for _ in workers]
+        self._alone = [self._bases.count(base) == 1 for base in range(len(self._profiles))]
+        self._speeds: dict[tuple[int, int, int, int], Floats] = {}
+        for base in range(len(self._profiles)):
+            self._kind(base, 0)
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return len(self._bases)
+
+    @property
+    def all(self) -> list[Kind]:
+        """Every kind so far, those at the common pace first in the workers' order."""
+        return list(self._made.values())
+
+    def of(self, worker: int) -> Kind:
+        """Return a worker's kind."""
+        return self._kind(self._bases[worker], self._paces[worker].step)
+
+    def mask_of(self, job: Job) -> int:
+        """Return the modalities that a job has as bits, in its model's order."""
+        names = self.models[job.model].modalities
+        if not job.modalities:
+            return (1 << len(names)) - 1
+        return sum(1 << names.index(name) for name in job.modalities)
+
+    def observe(self, batch: Batch, profiled_ns: int, took_ns: int, occupied_ns: int, now_ns: int) -> bool:
+        """Take in a finished batch; whether its worker is of another kind now.
+
+        A worker that is the only one with its profiles has no pace of its own: all is its estimator's.
+        """
+        base, pace, kind = self._bases[batch.worker], self._paces[batch.worker], self.of(batch.worker)
+        model, mode, shared = batch.model, batch.mode, kind.estimator
+        ratio = shared.ratio(model, mode)
+        paced_ns = round(profiled_ns * paces.factor(pace.step))
+        predicted_ns = max(batch.expected_ns, kind.tables[model].corrected_ns(mode, paced_ns))
+        shared.observe(model, mode, paced_ns, took_ns, occupied_ns, predicted_ns, now_ns, batch.worker)
+        if self._alone[base] or not profiled_ns or not pace.observe(max(took_ns, 1) / (profiled_ns * ratio)):
+            return False
+        shared.forget(batch.worker)
+        return True
+
+    def follow(self) -> set[ModelTable]:
+        """Let all tables follow the estimates; returns those that moved."""
+        moved = set[ModelTable]()
+        for kind in self._made.values():
+            if found := kind.follow():
+                moved |= found
+                kind.forgive()
+        if moved:
+            self._speeds.clear()
+        return moved
+
+    def starved(self, now_ns: int) -> None:
+        """Note with every estimator that a job was given up although no worker has anything in hand."""
+        for estimator in self._estimators:
+            estimator.starved(now_ns)
+
+    def speed(self, of: Kind, beside: Kind) -> Floats:
+        """Return how much of `beside`'s work a worker of `of` does in the same time, by model number.
+
+        It is 0 where either lacks the model, and the geometric mean over the modes that both have elsewhere.
+        """
+        key = (of.base, of.step, beside.base, beside.step)
+        if key not in self._speeds:
+            found = np.zeros(len(self._numbers))
+            for name in of.tables.keys() & beside.tables.keys():
+                found[self._numbers[name]] = _speed(of.tables[name], beside.tables[name])
+            self._speeds[key] = found
+        return self._speeds[key]
+
+    def slowness(self, kind: Kind) -> float:
+        """Return how many times as fast the fastest kind is, as a logarithm in the mean over models."""
+        beside = [self.speed(other, kind) for other in self._made.values()]
+        fastest = np.max(beside, axis=0)
+        return round(float(np.log(fastest[fastest > 0]).mean()), 3)
+
+    def _base(self, profiles: Profiles, worker: int) -> int:
+        if not profiles:
+            raise UsageError(f"worker {worker} has no profile; give it one for each model that it runs")
+        for base, known in enumerate(self._profiles):
+            if known is profiles or dict(known) == dict(profiles):
+                return base
+        self._profiles.append(profiles)
+        return len(self._profiles) - 1
+
+    def _kind(self, base: int, step: int) -> Kind:
+        if (base, step) not in self._made:
+            made = Kind(base, step, self._profiles[base], self._numbers, self._estimators[base])
+            self._made[base, step] = made
+        return self._made[base, step]
+
+
+def _check(workers: Sequence[Profiles], models: Profiles, different: Sequence[Profiles]) -> None:
+    if not workers:
+        raise UsageError("no workers; expected at least one")
+    for profiles in different:
+        for name, profile in profiles.items():
+            if profile.modalities != models[name].modalities:
+                raise UsageError(
+                    f"model {name!r} has modalities {'+'.join(profile.modalities)} on one worker and "
+                    f"{'+'.join(models[name].modalities)} on another; expected the same everywhere"
+                )
+
+
+def _speed(of: ModelTable, beside: ModelTable) -> float:
+    logs = [
+        math.log(beside.unit_ns(beside.modes.index(mode), bucket) / of.unit_ns(index, bucket))
+        for index, mode in enumerate(of.modes)
+        if mode in beside.modes
+        for bucket in range(min(of.latency_ns.shape[1], beside.latency_ns.shape[1]))
+    ]
+    return math.exp(sum(logs) / len(logs)) if logs else 1.0

@@ -101,6 +101,78 @@ def test_more_workers_never_lower_the_bound(world: tuple[Profile, Workload, Cond
     )
 
 
+@given(worlds(), profiles(), st.lists(st.booleans(), min_size=15, max_size=15))
+@settings(max_examples=80, deadline=None)
+def test_no_split_among_different_workers_exceeds_their_bound(
+    world: tuple[Profile, Workload, Conditions], other: Profile, side: list[bool]
+) -> None:
+    """However the jobs are split between two workers of different profiles, together they serve no more."""
+    table, jobs, _ = world
+    on_time = 0.0
+    for own, chosen in ((table, False), (other, True)):
+        part = Workload(tuple(job for job, its in zip(jobs.jobs, side, strict=False) if its is chosen))
+        if part.jobs:
+            done = simulate(Scheduler({"m": own}, policy="joint"), {"m": own}, part, Conditions())
+            on_time += summarise(Run("joint", 1, 0, done.jobs, done.batches)).on_time * part.requests
+    at_most = clairvoyant_bound({}, jobs, Conditions(2), crew=[{"m": table}, {"m": other}])
+    assert on_time / jobs.requests <= at_most + 1e-12
+
+
+def test_workers_of_one_profile_are_a_crew_of_one_kind() -> None:
+    """Profiles given worker by worker, all the same, are as good as a number of workers."""
+    jobs = workload(*(job(f"j{i}", at_ms=i, requests=5, slo=0.7, within_ms=40) for i in range(9)))
+    crew = [{"m": profile()}, {"m": profile()}]
+    found = clairvoyant_bound({}, jobs, Conditions(2), crew=crew)
+    assert found == clairvoyant_bound({"m": profile()}, jobs, Conditions(2)) < 1
+
+
+def test_work_goes_where_it_is_least() -> None:
+    """Two workers, each ten times as quick as the other at one mode, do 20 requests of each in 20 ms."""
+    first, second = profile(cheap_ms=1.0, full_ms=10.0), profile(cheap_ms=10.0, full_ms=1.0)
+    crew = [{"m": first}, {"m": second}]
+    full = dataclasses.replace(job("b", requests=20, slo=0.9, within_ms=20))
+    cheap = [dataclasses.replace(job(f"c{i}", requests=1, slo=0.6, within_ms=20)) for i in range(20)]
+    assert clairvoyant_bound({}, workload(full, *cheap), Conditions(2), crew=crew) == 1.0
+    assert clairvoyant_bound({"m": first}, workload(full, *cheap), Conditions(2)) == 0.5
+    beside = clairvoyant_bound({}, workload(full, dataclasses.replace(full, id="d")), Conditions(2), crew=crew)
+    assert 22 / 40 <= beside < 0.6
+
+
+def test_a_worker_without_a_model_or_mode_does_not_run_it() -> None:
+    """A worker helps only with the models and modes that it has a profile of."""
+    full = job("a", requests=2, slo=0.9, within_ms=10)
+    cheap_only = _with(profile(), modes=profile().modes[:1])
+    for other in ({"n": profile("n")}, {"m": cheap_only}):
+        assert clairvoyant_bound({}, workload(full), Conditions(2), crew=[{"m": profile()}, other]) < 0.6
+    assert clairvoyant_bound({}, workload(full), Conditions(2), crew=[{"m": profile()}] * 2) == 1.0
+
+
+def test_an_outage_takes_its_own_worker_away() -> None:
+    """A slow worker's outage costs less than a fast one's."""
+    crew = [{"m": profile(cheap_ms=1.0)}, {"m": profile(cheap_ms=4.0)}]
+    jobs = workload(*(job(f"j{i}", requests=1, slo=0.6, within_ms=20) for i in range(30)))
+    shares = [
+        clairvoyant_bound({}, jobs, Conditions(2, outages=(Outage(lost, 0, 20 * NS_PER_MS),)), crew=crew)
+        for lost in (0, 1)
+    ]
+    assert shares == [pytest.approx(5 / 30, abs=1e-3), pytest.approx(20 / 30, abs=1e-3)]
+
+
+def test_a_crew_that_does_not_fit_is_an_error() -> None:
+    """Too few workers, a model without a profile, and profiles of different models under one name."""
+    jobs = workload(job("a"))
+    for crew, said in (
+        ([{"m": profile()}], "profiles of 1 workers; expected those of 2"),
+        ([{"n": profile("n")}] * 2, "no worker has a profile of model 'm'"),
+        (
+            [{"m": profile()}, {"m": _with(profile(), modalities=("video", "audio"))}],
+            "differ in their modalities",
+        ),
+    ):
+        with pytest.raises(UsageError, match=said):
+            clairvoyant_bound({}, jobs, Conditions(2), crew=crew)
+
+
 def test_what_fits_is_exactly_one() -> None:
     """Jobs that do not meet are all served."""
     assert bound([job(f"j{i}", at_ms=i * 100, requests=4, slo=0.9, within_ms=50) for i in range(9)]) == 1.0
@@ -249,6 +321,8 @@ def test_the_command_prints_json_alone(capsys: pytest.CaptureFixture[str]) -> No
     assert (json.loads(told.out), told.err) == ({"bound": 11 / 13}, "")
     assert run(["bound", "p.json", "w.csv", "--workers", "2", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out) == {"bound": 1.0}
+    assert run(["bound", "p.json", "w.csv", "--worker", "p.json", "--worker", "p.json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"bound": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -258,6 +332,8 @@ def test_the_command_prints_json_alone(capsys: pytest.CaptureFixture[str]) -> No
         (["p.json", "p.json", "w.csv"], "has a profile already"),
         (["p.json", "none.csv"], "none.csv: cannot be read"),
         (["p.json", "w.csv", "--workers", "0"], "0 workers; expected at least 1"),
+        (["p.json", "w.csv", "--workers", "1", "--worker", "p.json"], "give --worker once for each worker"),
+        (["p.json", "w.csv", "--worker", "p.json,p.json"], "has a profile already"),
         (["p.json", "empty.csv"], "has no jobs"),
         (["p.json", "other.csv"], "column 'model' is 'x'; expected one of m"),
     ],

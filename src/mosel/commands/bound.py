@@ -16,7 +16,7 @@ from mosel.evaluation.simulate import Conditions
 from mosel.evaluation.workload import read_workload
 
 
-def bound(*paths: Path, workers: int = 1, quiet: bool = False) -> None:
+def bound(*paths: Path, workers: int | None = None, worker: tuple[str, ...] = (), quiet: bool = False) -> None:
     """Print the share of requests that no schedule could exceed on time, as JSON.
 
     It knows all arrivals, shares batches freely and stops and moves work at will; see the page on the bound.
@@ -25,15 +25,20 @@ def bound(*paths: Path, workers: int = 1, quiet: bool = False) -> None:
 
     Args:
         paths: the profile.json of each model, then the workload.csv.
-        workers: how many workers there are.
+        workers: how many workers there are; 1 by default.
+        worker: PROFILE,... the profiles of one worker; repeated, one for each, instead of --workers.
         quiet: show no progress.
     """
     if len(paths) < 2:
         raise UsageError("expected one or more profiles and, last, a workload: mosel bound PROFILE… WORKLOAD")
     profiles = read_profiles(paths[:-1])
+    crew = [read_profiles(Path(path) for path in text.split(",")) for text in worker]
+    if crew and workers is not None:
+        raise UsageError("--workers and --worker contradict each other; give --worker once for each worker")
     jobs = read_workload(paths[-1], {model: table.modalities for model, table in profiles.items()})
+    conditions = Conditions(len(crew) or (1 if workers is None else workers))
     with _progress(quiet) as told:
-        share = clairvoyant_bound(profiles, jobs, Conditions(workers), told)
+        share = clairvoyant_bound(profiles, jobs, conditions, told, crew)
     sys.stdout.write(json.dumps({"bound": share}) + "\n")
 
 

@@ -10,38 +10,37 @@ What every schedule has to obey is kept, all else is given for free:
 4. Charges never exceed the time of the workers that are up; so in every window of time the work of the jobs
    inside it does not either. Beyond that work is a fluid: split, interrupted and moved between workers at will.
 5. A job that even alone, in real batches, needs more than the workers' time inside its window is not served.
+6. Where workers are of several kinds, each way to weigh their times gives a bound: work is charged where it
+   weighs least. A search tries some weights and keeps the lowest bound.
 
 `solve/bound.py` finds the largest share under these rules, exactly. No policy, seed or cleverness exceeds it;
 how much of it is out of reach, because batches are no fluid and the future is not known, it cannot say.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.core.arrays import UNAVAILABLE
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
-from mosel.core.types import ACCURACY_TOLERANCE, Job
+from mosel.core.types import Job
+from mosel.evaluation.charges import Alike, Kinds, alike
 from mosel.evaluation.simulate import Conditions
 from mosel.evaluation.workload import Workload
-from mosel.online.tables import ModelTable
 from mosel.solve.bound import served_shares
-from mosel.solve.cover import cheapest_batches, frontiers
-from mosel.solve.mix import WHOLE_UP_TO, least_costs
 
 FINEST = 1 << 10
 """Into how many units a nanosecond is divided, where the workload is short enough."""
-LARGEST_TIME = 1 << 60
-TOO_LONG = "the workload spans more time than can be counted in nanoseconds; split it"
+LARGEST_TIME = 1 << 58
+STEPS = (4.0, 2.0, 2**0.5, 2**0.25, 2**0.125)
+"""By how much the search changes a kind's weight, coarse steps first."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Told = Callable[[float], None]
+Crew = Sequence[Mapping[str, Profile]]
 
 
 def clairvoyant_bound(
@@ -49,192 +48,140 @@ def clairvoyant_bound(
     workload: Workload,
     conditions: Conditions | None = None,
     told: Told | None = None,
+    crew: Crew = (),
 ) -> float:
     """Return the share of requests that a clairvoyant schedule could at most serve on time; 1 without jobs.
 
     Args:
-        profiles: of every model, by name.
+        profiles: of every model, by name; of all workers, unless there is a crew.
         workload: the jobs.
         conditions: of the simulated world: workers, outages and scaled latencies count; one worker by default.
         told: called with the share of the work that is done.
+        crew: the profiles of each worker, one mapping a worker.
 
     Raises:
-        UsageError: latencies are noisy, or the workload spans more time than can be counted.
+        UsageError: latencies are noisy, the workload spans more time than can be counted, or profiles are
+            missing or differ in what they are of.
     """
-    requests = np.array([job.requests for job in workload.jobs], np.int64)
-    if not len(requests):
-        return 1.0
-    share = shares_served(profiles, workload.jobs, conditions or Conditions(), told)
-    return min(float(np.dot(share, requests) / requests.sum()), 1.0)
-
-
-def shares_served(
-    profiles: Mapping[str, Profile],
-    jobs: Sequence[Job],
-    conditions: Conditions,
-    told: Told | None = None,
-) -> Floats:
-    """Return which share of each job a best fluid schedule serves, of shape (jobs,).
-
-    See `clairvoyant_bound`.
-    """
+    conditions = conditions or Conditions()
     if conditions.noise_cv:
         raise UsageError(
             "latencies with noise have no bound that holds for sure; leave out the noise or the bound"
         )
-    arrival_ns = np.array([job.arrival_ns for job in jobs], np.int64)
-    deadline_ns = np.array([job.deadline_ns for job in jobs], np.int64)
-    if int(arrival_ns.max()) * conditions.workers >= LARGEST_TIME // 2:
-        raise UsageError(TOO_LONG)
-    deadline_ns = np.minimum(deadline_ns, LARGEST_TIME // conditions.workers)
-    time_ns = _time_inside(arrival_ns, deadline_ns, conditions)
-    work_ns = np.full(len(jobs), np.inf)
-    for model, rows in _rows_by_model(jobs).items():
-        costs = _Costs(ModelTable(profiles[model]), conditions)
-        work_ns[rows] = costs.work_ns([jobs[row] for row in rows], time_ns[rows])
-    possible = np.flatnonzero(work_ns <= time_ns)
-    window = _Window.of(arrival_ns[possible], deadline_ns[possible], work_ns[possible], conditions)
-    worth = np.array([job.requests for job in jobs], np.float64)[possible]
-    found = np.zeros(len(jobs))
-    found[possible] = served_shares(window.arrival, window.deadline, window.work, worth, told)
-    return found
+    if crew and len(crew) != conditions.workers:
+        raise UsageError(f"profiles of {len(crew)} workers; expected those of {conditions.workers}")
+    if not workload.jobs:
+        return 1.0
+    crew = crew or [profiles] * conditions.workers
+    missing = sorted({job.model for job in workload.jobs} - {model for each in crew for model in each})
+    if missing:
+        raise UsageError(f"no worker has a profile of model {missing[0]!r}; give one")
+    problem = _Problem.of(crew, workload.jobs, conditions)
+    return problem.share(problem.equal, told) if len(problem.counts) == 1 else _lowest(problem, told)
 
 
-def _rows_by_model(jobs: Sequence[Job]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for row, job in enumerate(jobs):
-        found[job.model].append(row)
-    return found
-
-
-def _workers_time(time_ns: Ints, conditions: Conditions) -> Ints:
-    """Return the time that all workers together have been up for, of shape (times,)."""
-    found = time_ns * conditions.workers
-    for outage in conditions.outages:
-        found -= np.clip(time_ns, outage.from_ns, outage.to_ns) - outage.from_ns
-    return found
-
-
-def _time_inside(arrival_ns: Ints, deadline_ns: Ints, conditions: Conditions) -> Ints:
-    return _workers_time(deadline_ns, conditions) - _workers_time(arrival_ns, conditions)
+def _lowest(problem: "_Problem", told: Told | None) -> float:
+    """Search the weights of the kinds of workers, one after the other, for the lowest bound."""
+    weights = problem.by_speed()
+    best = problem.share(weights)
+    trials = [(step, kind) for step in STEPS for kind in range(1, len(weights))]
+    for done, (step, kind) in enumerate(trials):
+        for factor in (step, 1 / step):
+            trial = weights.copy()
+            trial[kind] *= factor
+            if (found := problem.share(trial)) < best:
+                best, weights = found, trial
+                break
+        if told:
+            told((done + 1) / len(trials))
+    return best
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """Windows in the workers' time, and work, both in whole units of a nanosecond or less."""
+class _Problem:
+    """A workload on workers of some kinds.
 
-    arrival: Ints
-    deadline: Ints
-    work: Ints
-
-    @classmethod
-    def of(cls, arrival_ns: Ints, deadline_ns: Ints, work_ns: Floats, conditions: Conditions) -> "_Window":
-        """Round work down. A deadline after the time by which all could be done at leisure is put there."""
-        quiet_ns = max([int(arrival_ns.max(initial=0)), *(outage.to_ns for outage in conditions.outages)])
-        enough_ns = quiet_ns + int(np.ceil(work_ns.sum())) + 1
-        deadline_ns = np.minimum(deadline_ns, enough_ns)
-        fineness = FINEST
-        while fineness * enough_ns * conditions.workers >= LARGEST_TIME:
-            fineness //= 2
-        if not fineness:
-            raise UsageError(TOO_LONG)
-        start = _workers_time(arrival_ns, conditions) * fineness
-        end = _workers_time(deadline_ns, conditions) * fineness
-        return cls(start, end, np.floor(work_ns * fineness).astype(np.int64))
-
-
-class _Costs:
-    """What the jobs of one model cost at least."""
-
-    def __init__(self, table: ModelTable, conditions: Conditions) -> None:
-        self._table = table
-        scale = [conditions.scale * conditions.mode_scale.get(mode, 1.0) for mode in table.modes]
-        known = table.profiled_ns < UNAVAILABLE
-        scaled = np.rint(table.profiled_ns * np.array(scale)[:, None, None])
-        self._latency_ns = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
-
-    def work_ns(self, jobs: Sequence[Job], time_ns: Ints) -> Floats:
-        """Return each job's least work, infinite where it cannot be served, of shape (jobs,)."""
-        found = np.full(len(jobs), np.inf)
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, job in enumerate(jobs):
-            if (bucket := self._bucket(job)) is not None:
-                alike[bucket, self._table.mask_of(job.modalities)].append(row)
-        for (bucket, mask), rows in alike.items():
-            usable = self._table.usable(mask)
-            if usable:
-                latency_ns, accuracy = self._latency_ns[usable, bucket], self._table.accuracy[usable]
-                asked = _Asked.of([jobs[row] for row in rows], time_ns[rows])
-                possible = _possible(latency_ns, accuracy, asked)
-                found[rows] = np.where(possible, _amortised_ns(latency_ns, accuracy, asked), np.inf)
-        return found
-
-    def _bucket(self, job: Job) -> int | None:
-        try:
-            return self._table.bucket_of(job.length)
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What jobs ask for; `time_ns` is what the workers have inside the window, all of shape (jobs,)."""
+    Attributes:
+        requests: of shape (jobs,).
+        arrival_ns: of shape (jobs,).
+        deadline_ns: of shape (jobs,); put at the time by which all could be done at leisure, where it is later.
+        groups: what the jobs cost.
+        counts: of shape (kinds,), how many workers there are of each.
+        outages: of every kind, those of its workers, as (from, to) in nanoseconds.
+        fineness: into how many units a nanosecond of the weightiest kind is divided.
+    """
 
     requests: Ints
-    accuracy: Floats
-    slo_ns: Ints
-    time_ns: Ints
+    arrival_ns: Ints
+    deadline_ns: Ints
+    groups: list[Alike]
+    counts: Ints
+    outages: list[list[tuple[int, int]]]
+    fineness: int
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], time_ns: Ints) -> "_Asked":
-        """Allow twice the tolerance of the accuracy, so that no rounding makes a job cost too much."""
-        accuracy = np.array([job.accuracy_slo for job in jobs]) - 2 * ACCURACY_TOLERANCE
-        slo_ns = np.array([job.deadline_ns - job.arrival_ns for job in jobs], np.int64)
-        return cls(np.array([job.requests for job in jobs], np.int64), accuracy, slo_ns, time_ns)
+    def of(cls, crew: Crew, jobs: Sequence[Job], conditions: Conditions) -> "_Problem":
+        kinds, kind_of = _kinds(crew)
+        groups = alike(kinds, jobs, conditions)
+        requests = np.array([job.requests for job in jobs], np.int64)
+        last_ns = max(job.deadline_ns for job in jobs)
+        quiet_ns = max([*(job.arrival_ns for job in jobs), *(outage.to_ns for outage in conditions.outages)])
+        leisure_ns = int(requests.sum()) * max((each.longest_ns for each in groups), default=0) + 1
+        horizon_ns = max(min(last_ns, quiet_ns + leisure_ns), quiet_ns)
+        fineness = min(FINEST, LARGEST_TIME // max(horizon_ns * len(crew), 1))
+        if not fineness:
+            raise UsageError("the workload spans more time than can be counted in nanoseconds; split it")
+        outages: list[list[tuple[int, int]]] = [[] for _ in kinds]
+        for outage in conditions.outages:
+            outages[kind_of[outage.worker]].append((outage.from_ns, outage.to_ns))
+        return cls(
+            requests,
+            np.array([job.arrival_ns for job in jobs], np.int64),
+            np.array([min(job.deadline_ns, horizon_ns) for job in jobs], np.int64),
+            groups,
+            np.bincount(kind_of).astype(np.int64),
+            outages,
+            fineness,
+        )
+
+    @property
+    def equal(self) -> Floats:
+        """Weights with which all kinds count the same."""
+        return np.ones(len(self.counts))
+
+    def by_speed(self) -> Floats:
+        """Return weights with which a kind counts as much as it is faster, in the mean over batches."""
+        ratios = [each.speeds() for each in self.groups]
+        return np.exp(np.mean(ratios, axis=0)) if ratios else self.equal
+
+    def share(self, weights: Floats, told: Told | None = None) -> float:
+        """Return the bound under these weights, of shape (kinds,); only their ratios matter."""
+        whole = np.maximum(np.rint(weights / weights.max() * self.fineness), 1).astype(np.int64)
+        start, end = self._time(self.arrival_ns, whole), self._time(self.deadline_ns, whole)
+        work = np.full(len(self.requests), np.inf)
+        for each in self.groups:
+            work[each.rows] = each.work(whole, (end - start)[each.rows])
+        able = np.flatnonzero(np.isfinite(work))
+        least = np.floor(work[able]).astype(np.int64)
+        served = served_shares(start[able], end[able], least, self.requests[able].astype(float), told)
+        return min(float(np.dot(served, self.requests[able]) / self.requests.sum()), 1.0)
+
+    def _time(self, at_ns: Ints, weights: Ints) -> Ints:
+        """Return the weighed time that all workers together have been up for, of shape (times,)."""
+        found = at_ns * int(np.dot(self.counts, weights))
+        for weight, outages in zip(weights, self.outages, strict=True):
+            for from_ns, to_ns in outages:
+                found -= (np.clip(at_ns, from_ns, to_ns) - from_ns) * weight
+        return found
 
 
-def _amortised_ns(latency_ns: Ints, accuracy: Floats, asked: _Asked) -> Floats:
-    """Return the least work of each job (rules 1 to 3); `latency_ns` is of shape (modes, sizes + 1)."""
-    ends = np.unique(latency_ns[latency_ns < UNAVAILABLE])
-    known = np.searchsorted(ends, asked.slo_ns, side="right")
-    levels, level = np.unique(known, return_inverse=True)
-    units = np.array([_units(latency_ns, ends[at - 1] if at else -1) for at in levels])
-    kinds, kind = np.unique(units, axis=0, return_inverse=True)
-    kind = kind.ravel()[level]
-    found = np.full(len(asked.requests), np.inf)
-    for index, unit in enumerate(kinds):
-        own = np.flatnonzero(kind == index)
-        found[own] = least_costs(unit, accuracy, asked.requests[own], asked.accuracy[own])
-    return found
-
-
-def _units(latency_ns: Ints, most_ns: int) -> Floats:
-    """Return the least cost of a request in each mode, over the batches that take at most so long."""
-    size = np.arange(1, latency_ns.shape[1])
-    fits = latency_ns[:, 1:] <= most_ns
-    found: Floats = np.where(fits, latency_ns[:, 1:] / size, np.inf).min(axis=1)
-    return found
-
-
-def _possible(latency_ns: Ints, accuracy: Floats, asked: _Asked) -> Flags:
-    """Whether each job, alone and in real batches, fits into the time inside its window (rule 5).
-
-    A request may ride in a batch larger than its job; where that is quicker, it counts as the job's own.
-    """
-    least_ns = np.minimum.accumulate(latency_ns[:, :0:-1], axis=1)[:, ::-1]
-    least_ns = np.concatenate([latency_ns[:, :1], least_ns], axis=1)
-    most = int(asked.requests.max())
-    found = asked.requests > WHOLE_UP_TO
-    for row, reached in zip(least_ns, accuracy, strict=True):
-        alone_ns = cheapest_batches(np.ascontiguousarray(row), min(most, WHOLE_UP_TO))[0]
-        own_ns = alone_ns[np.minimum(asked.requests, WHOLE_UP_TO)]
-        found |= (reached >= asked.accuracy) & (own_ns <= asked.time_ns)
-    unsure = np.flatnonzero(~found)
-    if len(unsure):
-        points = frontiers(least_ns, accuracy, int(asked.requests[unsure].max()))
-        for row in unsure:
-            size = int(asked.requests[row])
-            at = int(np.searchsorted(points[size].accuracy, asked.accuracy[row] * size))
-            latency = np.append(points[size].latency_ns, UNAVAILABLE)
-            found[row] = latency[at] <= asked.time_ns[row]
-    return found
+def _kinds(crew: Crew) -> tuple[Kinds, list[int]]:
+    """Return the different sets of profiles, and which of them each worker has."""
+    kinds: list[Mapping[str, Profile]] = []
+    kind_of = []
+    for each in crew:
+        at = next((kind for kind, known in enumerate(kinds) if known is each or known == each), len(kinds))
+        if at == len(kinds):
+            kinds.append(each)
+        kind_of.append(at)
+    return kinds, kind_of

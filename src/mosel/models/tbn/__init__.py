@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosel.core.errors import ModelError
-from mosel.models.base import BatchFunction, Modality, Model, Recipe, Tensor
+from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
 from mosel.models.loading import version_of
 from mosel.models.tbn import preprocess
 from mosel.models.tbn.shape import FLOW_CHANNELS, SHAPES, Shape
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 1280
 """Of frames as they arrive, in pixels."""
+
+MADE_UP = 4
+"""Clips of noise that time a model whose weights are random."""
 
 
 def tbn(
@@ -52,6 +55,7 @@ def tbn(
         modalities=_modalities(shape),
         outputs=(Tensor("verb", "FP32", (shape.verbs,)), Tensor("noun", "FP32", (shape.nouns,))),
         load=functools.partial(_load, shape, checkpoint, seed),
+        samples=functools.partial(noise, shape),
         score=action_score,
         metric="action top-1",
         precisions={"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16", "bfloat16")},
@@ -67,6 +71,20 @@ def action_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") 
     verbs, nouns = (outputs[name].argmax(axis=1) for name in ("verb", "noun"))
     hits: NDArray[np.float64] = ((verbs == labels[:, 0]) & (nouns == labels[:, 1])).astype(np.float64)
     return hits
+
+
+def noise(shape: Shape) -> Samples:
+    """Return clips of noise, their actions made up: for timing only."""
+    rng, clips = np.random.default_rng(0), (MADE_UP, shape.segments)
+    frames = rng.integers(0, 256, (*clips, shape.side, shape.side, 3), np.uint8)
+    moved = rng.integers(0, 256, (*clips, FLOW_CHANNELS, shape.side, shape.side), np.uint8)
+    waves = rng.uniform(-1, 1, (*clips, preprocess.AUDIO_SAMPLES)).astype(np.float32)
+    rates = np.full((MADE_UP, 1), preprocess.RATE_HZ, np.int32)
+    return Samples(
+        {"rgb": {"rgb": frames}, "flow": {"flow": moved}, "audio": {"audio": waves, "audio_rate": rates}},
+        np.zeros((MADE_UP, 2), np.int64),
+        "noise, for timing only",
+    )
 
 
 def _modalities(shape: Shape) -> tuple[Modality, ...]:

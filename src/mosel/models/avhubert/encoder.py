@@ -1,0 +1,80 @@
+"""AV-HuBERT's encoder (Shi et al. 2022): sound and lips side by side, early, then a transformer.
+
+An absent modality costs nothing: its front-end does not run, and zeros stand in for its features, as when it is
+dropped in training. Nothing leaks from padding: a clip's states are the same in a batch of any length.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mosel.models.avhubert.frontend import Lips
+from mosel.models.avhubert.shape import AUDIO_FEATURES, Shape
+from mosel.models.layers import Encoder, only_if_hiding
+
+KERNEL, GROUPS = 128, 16
+EPS = 1e-5
+
+
+class SpeechEncoder(nn.Module):
+    """Sound, lips or both to one state a frame."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.width = shape.width
+        self.audio = nn.Linear(AUDIO_FEATURES, shape.width)
+        self.lips = Lips(shape.channels)
+        self.video = nn.Linear(self.lips.features, shape.width)
+        self.joined = nn.LayerNorm(2 * shape.width, EPS)
+        self.narrow = nn.Linear(2 * shape.width, shape.width)
+        self.positions = nn.Conv1d(shape.width, shape.width, KERNEL, padding=KERNEL // 2, groups=GROUPS)
+        nn.init.normal_(self.positions.weight, std=(4 / (KERNEL * shape.width)) ** 0.5)
+        nn.init.zeros_(self.positions.bias)  # type: ignore[arg-type]
+        self.drop = nn.Dropout(0.1)
+        self.layers = Encoder(shape.depth, shape.width, shape.heads, shape.hidden, eps=EPS, dropout=0.1)
+
+    def forward(
+        self,
+        audio: Tensor | None = None,
+        audio_lengths: Tensor | None = None,
+        video: Tensor | None = None,
+        video_lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return states, (batch, frames, width), and which are real, (batch, frames) or None if all are.
+
+        With both modalities a clip is as long as its video: sound beyond that is left out, and where it ends
+        before, it is taken to be silent.
+
+        Args:
+            audio: normalised log-mel, (batch, frames, AUDIO_FEATURES).
+            audio_lengths: frames of each clip, (batch,); None if none is padded.
+            video: grey levels 0 to 255, (batch, frames, SIDE, SIDE).
+            video_lengths: as `audio_lengths`.
+        """
+        led = video if video is not None else audio
+        assert led is not None, "a mode has a modality"
+        frames = led.shape[1]
+        real = _within(video_lengths if video is not None else audio_lengths, frames)
+        absent = self.narrow.weight.new_zeros(len(led), frames, self.width)
+        heard = absent if audio is None else self._heard(audio, audio_lengths, frames)
+        seen = absent if video is None else self.video(self.lips(video, real))
+        mixed = self.drop(self.narrow(self.joined(torch.cat((heard, seen), dim=2))))
+        if real is not None:
+            mixed = mixed * real.unsqueeze(2)
+        placed = functional.gelu(self.positions(mixed.transpose(1, 2))[:, :, :frames]).transpose(1, 2)
+        return self.layers(self.drop(mixed + placed), real), real
+
+    def _heard(self, audio: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
+        real = _within(lengths, audio.shape[1])
+        own = audio.to(self.narrow.weight.dtype)
+        own = own if real is None else own * real.unsqueeze(2)
+        short = frames - audio.shape[1]
+        found: Tensor = self.audio(functional.pad(own, (0, 0, 0, short)))
+        return found
+
+
+def _within(lengths: Tensor | None, longest: int) -> Tensor | None:
+    """Return (batch, longest): whether each frame lies before its clip's end; None if all do."""
+    if lengths is None:
+        return None
+    return only_if_hiding(torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mosel.core.errors import InputError
+from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call
 from mosel.frontend.protocol import Request, decode, encode
 from mosel.models.base import DATATYPES, Tensor
@@ -199,6 +199,31 @@ def test_bad_tails(tail: bytes, said: str) -> None:
     raw, length = binary({"x": ("FP32", np.zeros(2, "float32"))}, tail)
     with pytest.raises(InputError, match=said):
         decode(raw, length)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ([1] * 33, "length <= 32"),
+        ([0, 2**31], "Expected `int` < 2147483648|Expected `int` <= 2147483647"),
+        ([0, 2**70], "out of range|Expected `int` <"),
+        ([0, 2**30, 2**30, 2**30], "shape .* cannot be"),
+    ],
+)
+@pytest.mark.parametrize("how", [{"data": []}, {"parameters": {"binary_data_size": 0}}])
+def test_shapes_that_cannot_be(shape: list[int], said: str, how: dict[str, Any]) -> None:
+    """Too many dimensions, or sizes beyond any memory beside a 0, are the client's mistake, not the server's."""
+    raw = body([{"name": "x", "datatype": "FP32", "shape": shape, **how}])
+    with pytest.raises(InputError, match=said):
+        decode(raw, len(raw))
+
+
+def test_json_has_a_limit() -> None:
+    """A JSON object over the limit is refused with a hint to raw tensors, which do not count."""
+    raw, length = binary({"x": ("UINT8", np.zeros(500, np.uint8))})
+    decode(raw, length, json_limit=length)
+    with pytest.raises(TooLargeError, match=f"has {length} bytes, this server takes 99; send tensors raw"):
+        decode(raw, length, json_limit=99)
 
 
 def test_raw_size_against_shape() -> None:

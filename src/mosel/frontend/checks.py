@@ -20,10 +20,19 @@ from mosel.models.base import Model, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one call may carry: bytes of body, and requests in its job."""
+    """How much a server takes.
+
+    Attributes:
+        body_bytes: in the body of one call.
+        json_bytes: in its JSON object, which is decoded on the event loop: raw tensors stand outside it.
+        job_requests: in one job.
+        held_bytes: in the bodies of all calls under way.
+    """
 
     body_bytes: int = 64 << 20
+    json_bytes: int = 8 << 20
     job_requests: int = 1024
+    held_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@
 | served, late | 200 |
 | bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 |
 | a model, or a path, that is not there | 404 |
+| a request that takes too long to arrive | 408 |
 | a body over the server's limit | 413 |
+| headers over it | 431 |
 | refused on arrival, dropped, overloaded, draining, loading | 503 with Retry-After |
 | a model or a worker failed | 500 |
 """
@@ -20,7 +22,10 @@ from mosel.core.types import Receipt
 from mosel.frontend.calls import Parameter, receipt_parameters
 
 OK, BAD_REQUEST, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 404, 500, 503
-NOT_ALLOWED, TOO_LARGE = 405, 413
+NOT_ALLOWED, TOO_LARGE, TOO_SLOW, HEAD_TOO_LARGE = 405, 413, 408, 431
+
+MESSAGE_LIMIT = 2000
+"""Characters of a message: it may repeat what a client sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Refusal:
 
 def refusal_of_error(error: MoselError) -> Refusal:
     """Return what an error means to a client."""
-    message = " ".join(str(error).split())
+    message = _cut(" ".join(str(error).split()))
     if isinstance(error, RefusedError):
         return Refusal(UNAVAILABLE, message, _whole(error.retry_after_s))
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), INTERNAL)
@@ -47,7 +52,7 @@ def refusal_of_receipt(receipt: Receipt) -> Refusal:
 
     A client is asked to wait one latency SLO: by then every job that is now queued has its outcome.
     """
-    message = f"{receipt.outcome.value} ({receipt.reason.value}): {receipt.detail}"
+    message = _cut(f"{receipt.outcome.value} ({receipt.reason.value}): {receipt.detail}")
     parameters = receipt_parameters(receipt)
     if receipt.reason in (Reason.ACCURACY_UNREACHABLE, Reason.BAD_INPUT):
         return Refusal(BAD_REQUEST, message, None, parameters)
@@ -66,3 +71,7 @@ _STATUS: dict[type[MoselError], int] = {
 
 def _whole(seconds: float) -> int:
     return max(1, math.ceil(seconds))
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MESSAGE_LIMIT else f"{message[: MESSAGE_LIMIT - 1]}…"

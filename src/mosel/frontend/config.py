@@ -4,6 +4,7 @@ What comes later in this list goes before what comes earlier, and each is checke
 names its source.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         engine: what the workers stand on.
         drain_s: how long jobs that were accepted may still run after SIGTERM.
         body_bytes: the largest request body.
+        json_bytes: the largest JSON object in one; raw tensors stand outside it.
+        held_bytes: of request bodies at once; beyond it calls are refused.
         job_requests: the largest job.
         tenants: each tenant's weight: what its on-time requests are worth beside those of others, which have 1.
         options: tuning of the scheduler and its policies, by the names of its `Options`.
@@ -61,14 +64,16 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str = "local"
     drain_s: Duration = 30.0
     body_bytes: Count = 64 << 20
+    json_bytes: Count = 8 << 20
+    held_bytes: Count = 4 << 30
     job_requests: Count = 1024
     tenants: dict[str, Weight] = {}
     options: dict[str, int | float | str | bool] = {}
 
     @property
     def limits(self) -> Limits:
-        """How much one call may carry."""
-        return Limits(self.body_bytes, self.job_requests)
+        """How much it takes."""
+        return Limits(self.body_bytes, self.json_bytes, self.job_requests, self.held_bytes)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -126,6 +131,8 @@ def _read_toml(path: Path) -> dict[str, object]:
 
 
 _LISTS, _TABLES = ("models", "profile"), ("tenants", "options")
+_BETWEEN = re.compile(r",(?!\s*\w+=)")
+"""What separates the entries of a list; a model's options, `vilt,seed=1`, are of its entry."""
 
 
 def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
@@ -136,7 +143,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, object]:
 def _parsed(name: str, text: str) -> object:
     key = name.removeprefix(PREFIX).lower()
     if key in _LISTS:
-        return [each.strip() for each in text.split(",")]
+        return [each.strip() for each in _BETWEEN.split(text)]
     if key not in _TABLES:
         return text
     try:

@@ -17,8 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mosel.core.errors import InputError, MoselError, TooLargeError
+from mosel.core.errors import InputError, MoselError
 from mosel.frontend import codes, protocol
+from mosel.frontend.bodies import Bodies, ClientGoneError
 from mosel.frontend.calls import receipt_parameters
 from mosel.frontend.codes import Refusal
 from mosel.frontend.metrics import CONTENT_TYPE
@@ -38,6 +39,7 @@ class HttpApp:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._rest = rest_app(service)
+        self._bodies = Bodies(service.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -48,7 +50,7 @@ class HttpApp:
             return
         try:
             reply = await self._reply(target, arrival_ns, scope, receive)
-        except _ClientGoneError:
+        except ClientGoneError:
             return
         except MoselError as error:
             self._service.metrics.refused(error)
@@ -64,8 +66,22 @@ class HttpApp:
             return _refused(Refusal(codes.NOT_ALLOWED, f"{scope['path']} takes POST, not {scope['method']}"))
         version = self._service.version_of(target.model, target.version)
         told = _read_headers(scope["headers"])
-        body = await _read_body(receive, told.content_length, self._service.limits.body_bytes)
-        request = protocol.decode(body, told.json_length)
+        body = await self._bodies.read(receive, told.content_length)
+        try:
+            return await self._answer(target, arrival_ns, version, body, told.json_length, receive)
+        finally:
+            self._bodies.release(len(body))
+
+    async def _answer(
+        self,
+        target: "_Target",
+        arrival_ns: int,
+        version: str,
+        body: bytes,
+        json_length: int | None,
+        receive: Receive,
+    ) -> "_Reply":
+        request = protocol.decode(body, json_length, self._service.limits.json_bytes)
         outcome = await _unless_gone(self._service.infer(target.model, request.call, arrival_ns), receive)
         if outcome.outputs is None:
             return _refused(codes.refusal_of_receipt(outcome.receipt))
@@ -157,35 +173,8 @@ def _length(name: str, value: bytes) -> int:
     return int(value)
 
 
-class _ClientGoneError(Exception):
-    """The client closed the connection; there is nobody to answer."""
-
-
-async def _read_body(receive: Receive, told: int, limit: int) -> bytes:
-    """Return the body, refusing one over the limit by what is told before reading, and while reading."""
-    if told > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGoneError
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"the body is over this server's limit of {limit:,} bytes; send fewer requests a job")
-
-
 async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
-    """Return what `calling` returns; cancel it and raise `_ClientGoneError` if the client goes away first."""
+    """Return what `calling` returns; cancel it and raise `ClientGoneError` if the client goes away first."""
     loop = asyncio.get_running_loop()
     call = loop.create_task(calling)
     watch = loop.create_task(_next(receive))  # the body is read: what comes next is a disconnect
@@ -194,7 +183,7 @@ async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) 
         return await call
     except asyncio.CancelledError:
         if watch.done() and not watch.cancelled():
-            raise _ClientGoneError from None
+            raise ClientGoneError from None
         raise
     finally:
         watch.cancel()

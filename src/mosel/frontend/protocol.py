@@ -17,11 +17,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from mosel.core.errors import InputError
+from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call, Input, Parameter
 from mosel.models.base import DATATYPES, Tensor
 
-Size = Annotated[int, msgspec.Meta(ge=0)]
+MOST_DIMENSIONS = 32
+JSON_LIMIT_BYTES = 8 << 20
+
+Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+Shape = Annotated[list[Size], msgspec.Meta(max_length=MOST_DIMENSIONS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,16 @@ class Body:
     header_length: int | None
 
 
-def decode(body: bytes, header_length: int | None) -> Request:
+def decode(body: bytes, header_length: int | None, json_limit: int = JSON_LIMIT_BYTES) -> Request:
     """Decode the body of an inference request.
 
     Args:
         body: the whole body.
         header_length: of the JSON object, in bytes, where raw tensors follow it; None where none do.
+        json_limit: the largest JSON object, in bytes.
 
     Raises:
+        TooLargeError: the JSON object is larger.
         InputError: the body is not what the protocol asks for.
     """
     end = len(body) if header_length is None else header_length
@@ -56,6 +62,11 @@ def decode(body: bytes, header_length: int | None) -> Request:
         raise InputError(
             f"Inference-Header-Content-Length is {end}, the body has {len(body)} bytes; "
             "expected the length of the JSON object that the body starts with"
+        )
+    if end > json_limit:
+        raise TooLargeError(
+            f"the JSON object has {end:,} bytes, this server takes {json_limit:,}; send tensors raw behind it "
+            "(binary_data_size), which is faster too"
         )
     view = memoryview(body)
     found = _decode_json(view[:end])
@@ -104,7 +115,7 @@ class _InputParameters(msgspec.Struct):
 class _InputTensor(msgspec.Struct):
     name: str
     datatype: str
-    shape: list[Size]
+    shape: Shape
     parameters: _InputParameters = msgspec.field(default_factory=_InputParameters)
     data: msgspec.Raw = msgspec.Raw()
 
@@ -194,7 +205,7 @@ def _from_raw(tensor: _InputTensor, dtype: np.dtype[Any], raw: memoryview) -> ND
     array: NDArray[Any] = np.frombuffer(raw, dtype)
     if dtype.kind == "b":
         array = np.frombuffer(raw, np.uint8) != 0  # any byte but 0 is true; numpy would keep it as it is
-    return _native(array.reshape(tensor.shape))
+    return _native(_shaped(array, tensor))
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
@@ -220,9 +231,16 @@ def _from_json(tensor: _InputTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
             )
     try:
         with np.errstate(over="raise"):
-            return array.astype(dtype.newbyteorder("=")).reshape(tensor.shape)
+            return _shaped(array.astype(dtype.newbyteorder("=")), tensor)
     except FloatingPointError as error:
         raise InputError(f"input {tensor.name!r}: data is out of range of {tensor.datatype}") from error
+
+
+def _shaped(array: NDArray[Any], tensor: _InputTensor) -> NDArray[Any]:
+    try:
+        return array.reshape(tensor.shape)
+    except ValueError as error:  # a size of 0 beside others whose product is beyond any memory
+        raise InputError(f"input {tensor.name!r}: shape {tensor.shape} cannot be: {error}") from error
 
 
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}

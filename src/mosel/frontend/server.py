@@ -16,6 +16,7 @@ import uvloop
 
 from mosel.core.errors import ExecutionError, UsageError
 from mosel.frontend.config import Address
+from mosel.frontend.connection import Connection
 from mosel.frontend.http import HttpApp
 
 BACKLOG = 2048
@@ -143,7 +144,7 @@ class _Server(uvicorn.Server):
 def _uvicorn_config(app: HttpApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         interface="asgi3",

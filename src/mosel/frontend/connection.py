@@ -1,0 +1,94 @@
+"""One connection of the HTTP server: uvicorn's, with limits on how long and how large a request's head may be.
+
+Without these a client could hold memory and connections for ever by sending slowly, or never to the end.
+"""
+
+import asyncio
+import http
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mosel.frontend import codes
+
+HEAD_BYTES = 64 << 10
+"""Of the request line and the headers; what comes with the first piece of them is not counted."""
+
+ARRIVAL_LIMIT_S = 60.0
+"""From the connection, or the first byte of a later request, until the request is in with its body."""
+
+
+class Connection(HttpToolsProtocol):
+    """Closes the connection on a request that is too slow, or whose head is too large."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the data; see that a head comes to its end."""
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(codes.HEAD_TOO_LARGE, f"the head is over {HEAD_BYTES:,} bytes; send fewer headers")
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of the request."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        """Let the application begin."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is in."""
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._timer = self.loop.call_later(ARRIVAL_LIMIT_S, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if self.pipeline:  # it is not read on before the request ahead of it is answered
+            self._wait()
+            return
+        self._timer = None
+        self._refuse(codes.TOO_SLOW, f"the request was not here after {ARRIVAL_LIMIT_S:g} s; send it faster")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Close, and say why if this request still waits for its answer."""
+        begun = self._in_head or self.cycle is not None
+        unanswered = self.cycle is None or (
+            self.cycle.response_complete if self._in_head else not self.cycle.response_started
+        )
+        if begun and unanswered:
+            content = orjson.dumps({"error": message})
+            head = (
+                f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + content)
+        self.transport.close()

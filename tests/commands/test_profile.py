@@ -30,6 +30,14 @@ def test_the_profile_is_written_and_its_path_printed(
     assert read_profile(path).profile.mode_names == ("ear", "eye", "ear+eye")
 
 
+def test_accuracies_that_are_not_claimed_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Random weights have a dash where others have an accuracy, and a note."""
+    assert run(["profile", "tests.offline.stand_ins:UNTRAINED", "--repeats", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "note: the weights of senses are random" in told
+    assert "0.000" not in told
+
+
 def test_by_default_it_goes_to_the_cache_where_serving_looks(capsys: pytest.CaptureFixture[str]) -> None:
     """The file is the one that `profile_path` names for this model on this device."""
     assert run(["profile", MODEL, "--repeats", "1", "--quiet"]) == 0

@@ -65,7 +65,7 @@ def test_environment(tmp_path: Path) -> None:
     """A variable goes before the file and behind the command line; an empty one says nothing."""
     path = write(tmp_path, "workers = 2\nseed = 3\nthreads = 4\n")
     environ = {
-        "MOSEL_SERVE_MODELS": "a, b:c",
+        "MOSEL_SERVE_MODELS": "a, b:c,size=d,e=f, g",
         "MOSEL_SERVE_HTTP": "0.0.0.0:80",
         "MOSEL_SERVE_WORKERS": "5",
         "MOSEL_SERVE_SEED": "6",
@@ -77,7 +77,13 @@ def test_environment(tmp_path: Path) -> None:
     }
     config = read_config(path, {"seed": 8}, environ)
     assert config == ServeConfig(
-        models=("a", "b:c"), http="0.0.0.0:80", workers=5, seed=8, threads=4, drain_s=1.5, tenants={"gold": 2.0}
+        models=("a", "b:c,size=d,e=f", "g"),
+        http="0.0.0.0:80",
+        workers=5,
+        seed=8,
+        threads=4,
+        drain_s=1.5,
+        tenants={"gold": 2.0},
     )
 
 

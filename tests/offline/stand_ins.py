@@ -102,5 +102,6 @@ def fail(**_: Any) -> NDArray[np.float32]:
 
 
 MODEL = model()
+UNTRAINED = model(trained=False)
 FAILS = model(load=lambda *_: fail)
 EMPTY = model(samples=lambda: Samples({}, np.arange(0)))

@@ -17,7 +17,7 @@ from mosel.core.tables import Mode, Profile, read_profile
 from mosel.models.registry import find
 from mosel.offline.accuracy import read_accuracies
 from mosel.offline.journal import journal_path
-from mosel.offline.profiler import make_profile, refresh
+from mosel.offline.profiler import NONE, make_profile, refresh
 from mosel.offline.settings import Meter, NoMeter, Settings
 from mosel.runtime.device import default_device, describe, profile_path
 
@@ -45,7 +45,8 @@ def profile(
     Example: mosel profile av-digits -o profile.json
 
     Args:
-        model: a name from the zoo (av-digits) or package.module:object.
+        model: a name from the zoo (av-digits) or package.module:object, perhaps with options behind commas
+            (vilt,checkpoint=FILE).
         output: where to write the profile; by default to the cache in which `mosel serve` looks.
         exhaustive: time every batch size, and measure accuracies anew; by default batch sizes are
             interpolated where a measurement confirms it.
@@ -153,8 +154,9 @@ def _cells(made: Profile, mode: Mode, bucket: int) -> Iterator[str]:
     measured = made.columns(mode.measured)[bucket] if mode.measured else ()
     if made.length_buckets:
         yield f"{made.length_buckets[bucket]:g}"
-    yield f"{mode.accuracy:.3f}"
-    yield f"{mode.accuracy_low:.3f}"
+    claimed = (made.extra or {}).get("accuracy_source") != NONE
+    for accuracy in (mode.accuracy, mode.accuracy_low):
+        yield f"{accuracy:.3f}" if claimed else "–"
     yield f"{latency_s[0] * 1e3:.2f}"
     yield f"{len(latency_s)}"
     yield f"{latency_s[-1] * 1e3:.2f}"

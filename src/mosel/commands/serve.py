@@ -50,7 +50,7 @@ def serve(
     Example: mosel serve av-digits --policy joint --http 127.0.0.1:8000
 
     Args:
-        models: zoo names, or package.module:object.
+        models: zoo names, or package.module:object, perhaps with options behind commas (vilt,checkpoint=FILE).
         profile: a profile.json, for each model that shall not use its cached profile; may be repeated.
         accuracy: a JSON file {"mode": accuracy} that replaces the profile's accuracies.
         policy: how jobs are scheduled (default: joint).

@@ -38,6 +38,16 @@ def test_accuracies_that_are_not_claimed_are_not_shown(capsys: pytest.CaptureFix
     assert "0.000" not in told
 
 
+def test_a_model_with_length_buckets_has_a_row_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """Mode by mode, the upper limit of the bucket behind its name; all of it within 80 columns."""
+    assert run(["profile", "tests.offline.test_length_buckets:PARROT", "--repeats", "1"]) == 0
+    rows = [line.split() for line in capsys.readouterr().err.splitlines() if "sight " in line]
+    assert [row[:2] for row in rows] == [["sight", "2"], ["sight", "5"], ["sight", "10"]] + [
+        ["sound+sight", limit] for limit in ("2", "5", "10")
+    ]
+    assert "…" not in capsys.readouterr().err
+
+
 def test_by_default_it_goes_to_the_cache_where_serving_looks(capsys: pytest.CaptureFixture[str]) -> None:
     """The file is the one that `profile_path` names for this model on this device."""
     assert run(["profile", MODEL, "--repeats", "1", "--quiet"]) == 0

@@ -78,6 +78,9 @@ def model(**changes: Any) -> Model:
     return Model(**given | changes)
 
 
+PARROT = model()
+
+
 class Timed:
     """A runner for which a batch takes a millisecond for each unit of its longest request and each request."""
 

@@ -138,8 +138,9 @@ def _table(made: Profile) -> Table:
     )
     table.add_column("mode", no_wrap=True)
     if made.length_buckets:
-        table.add_column("length ≤", justify="right", no_wrap=True)
-    for heading in ("accuracy", "95% ≥", "ms at 1", "batch", "ms", "p99", "MiB", "timed"):
+        table.add_column("up to", justify="right", no_wrap=True)
+    headings = ("accuracy", "95% ≥", "ms at 1", "batch", "ms", "p99", "MiB", "timed")
+    for heading in headings[:-1] if made.length_buckets else headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, mode in zip(made.mode_names, made.modes, strict=True):
         for bucket in range(made.buckets):
@@ -151,7 +152,6 @@ def _cells(made: Profile, mode: Mode, bucket: int) -> Iterator[str]:
     latency_s, p99_s, memory_bytes = (
         made.columns(values)[bucket] for values in (mode.latency_s, mode.latency_p99_s, mode.memory_bytes)
     )
-    measured = made.columns(mode.measured)[bucket] if mode.measured else ()
     if made.length_buckets:
         yield f"{made.length_buckets[bucket]:g}"
     claimed = (made.extra or {}).get("accuracy_source") != NONE
@@ -162,4 +162,5 @@ def _cells(made: Profile, mode: Mode, bucket: int) -> Iterator[str]:
     yield f"{latency_s[-1] * 1e3:.2f}"
     yield f"{p99_s[-1] * 1e3:.2f}"
     yield f"{memory_bytes[-1] / 2**20:.0f}"
-    yield f"{sum(measured)}/{len(latency_s)}"
+    if not made.length_buckets:  # one column is all that there is room for
+        yield f"{sum(mode.measured or ())}/{len(latency_s)}"

@@ -63,5 +63,5 @@ def most_tokens(shape: Shape, frames: int) -> int:
 SHAPES = {
     "base": Shape(768, 12, 12, 3072, 6, 4, 3072),
     "large": Shape(1024, 24, 16, 4096, 9, 8, 4096),
-    "small": Shape(128, 4, 4, 512, 2, 4, 512, channels=16, buckets=(50, 100, 200), most_tokens=32),
+    "small": Shape(128, 4, 4, 512, 2, 4, 512, channels=8, buckets=(50, 100, 200), most_tokens=32),
 }

@@ -13,6 +13,7 @@ improve it. Latencies are integers, so ties are exact; accuracies that differ by
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,11 @@ def frontiers(latency_ns: Ints, accuracy: Floats, largest: int) -> list[Frontier
         history.append(states)
         states = _State(*_merge(*states.columns, cost[mode], accuracy[mode], largest))
     assert len(order) <= modes
-    return [_frontier(size, states, history, order, last) for size in range(largest + 1)]
+    batches, ends = _strategies(states, history, order, last), states.offsets.tolist()
+    return [
+        Frontier(states.accuracy[low:high].copy(), states.latency_ns[low:high].copy(), tuple(batches[low:high]))
+        for low, high in pairwise(ends)
+    ]
 
 
 def cheapest_batches(latency_ns: Ints, largest: int) -> tuple[Ints, Ints]:
@@ -151,28 +156,27 @@ def _by_accuracy(accuracy: Floats) -> list[int]:
     return [int(mode) for mode in np.argsort(-accuracy, kind="stable")]
 
 
-def _frontier(
-    size: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
-) -> Frontier:
-    points = range(int(states.offsets[size]), int(states.offsets[size + 1]))
-    batches = tuple(_batches(point, states, history, order, last) for point in points)
-    accuracy = states.accuracy[points.start : points.stop].copy()
-    return Frontier(accuracy, states.latency_ns[points.start : points.stop].copy(), batches)
+def _strategies(states: _State, history: list[_State], order: list[int], last: Sequence[Ints]) -> list[Batches]:
+    """The batches of every point, found by going back through the states before each mode."""
+    point = np.arange(len(states.latency_ns))
+    requests = np.empty((len(point), len(order)), np.int64)
+    for column in reversed(range(len(order))):
+        requests[:, column] = states.taken[point]
+        point, states = states.parent[point], history[column]
+    own = [_chains(mode, last[mode]) for mode in order]
+    return [
+        tuple(chain.from_iterable(chains[count] for chains, count in zip(own, row, strict=True) if count))
+        for row in requests.tolist()
+    ]
 
 
-def _batches(
-    point: int, states: _State, history: list[_State], order: list[int], last: Sequence[Ints]
-) -> Batches:
-    found: list[tuple[int, int]] = []
-    for mode, before in zip(reversed(order), reversed(history), strict=True):
-        requests = int(states.taken[point])
-        own = []
-        while requests:
-            own.append((mode, int(last[mode][requests])))
-            requests -= own[-1][1]
-        found = sorted(own, key=lambda batch: -batch[1]) + found
-        point, states = int(states.parent[point]), before
-    return tuple(found)
+def _chains(mode: int, last: Ints) -> list[Batches]:
+    """The fastest batches of 0.. requests in one mode, large batches first; none where there are no such."""
+    found: list[Batches] = [()]
+    for requests, size in enumerate(last.tolist()[1:], start=1):
+        batches = (*found[requests - size], (mode, size)) if size else ()
+        found.append(tuple(sorted(batches, key=lambda batch: -batch[1])))
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -196,44 +200,67 @@ def _merge(offsets: Any, latency: Any, accuracy: Any, cost: Any, gain: float, la
     """Add one mode: for each size n, Pareto over j of (n − j requests so far) + (j requests in this mode)."""
     out_offsets = np.zeros(largest + 2, np.int64)
     capacity = 4 * len(latency) + 64
-    out_latency = np.empty(capacity, np.int64)
-    out_accuracy = np.empty(capacity, np.float64)
-    out_parent = np.empty(capacity, np.int64)
-    out_taken = np.empty(capacity, np.int64)
+    out = _points(capacity)
+    now, then = _points(len(latency)), _points(len(latency))
     filled = 0
     for size in range(largest + 1):
-        total = offsets[size + 1] - offsets[0]
-        lat = np.empty(total, np.int64)
-        acc = np.empty(total, np.float64)
-        parent = np.empty(total, np.int64)
-        taken = np.empty(total, np.int64)
         count = 0
         for own in range(size + 1):
-            if cost[own] >= UNAVAILABLE:
-                continue
-            for point in range(offsets[size - own], offsets[size - own + 1]):
-                lat[count] = latency[point] + cost[own]
-                acc[count] = accuracy[point] + own * gain
-                parent[count] = point
-                taken[count] = own
-                count += 1
-        order = np.argsort(lat[:count])
-        first = filled
-        for index in order:
-            if filled > first and acc[index] <= out_accuracy[filled - 1] + TIE:
-                continue
-            if filled > first and lat[index] == out_latency[filled - 1]:
-                filled -= 1
-            if filled == capacity:
-                capacity *= 2
-                out_latency = np.append(out_latency, np.empty_like(out_latency))
-                out_accuracy = np.append(out_accuracy, np.empty_like(out_accuracy))
-                out_parent = np.append(out_parent, np.empty_like(out_parent))
-                out_taken = np.append(out_taken, np.empty_like(out_taken))
-            out_latency[filled] = lat[index]
-            out_accuracy[filled] = acc[index]
-            out_parent[filled] = parent[index]
-            out_taken[filled] = taken[index]
-            filled += 1
+            if cost[own] < UNAVAILABLE:
+                low, high = offsets[size - own], offsets[size - own + 1]
+                count = _join(now, count, then, latency, accuracy, low, high, cost[own], own, own * gain)
+                now, then = then, now
+        while filled + count > capacity:
+            more = _points(capacity)
+            out = (
+                np.append(out[0], more[0]),
+                np.append(out[1], more[1]),
+                np.append(out[2], more[2]),
+                np.append(out[3], more[3]),
+            )
+            capacity *= 2
+        for at in range(count):
+            out[0][filled + at], out[1][filled + at] = now[0][at], now[1][at]
+            out[2][filled + at], out[3][filled + at] = now[2][at], now[3][at]
+        filled += count
         out_offsets[size + 1] = filled
-    return out_offsets, out_latency[:filled], out_accuracy[:filled], out_parent[:filled], out_taken[:filled]
+    return out_offsets, out[0][:filled], out[1][:filled], out[2][:filled], out[3][:filled]
+
+
+@njit(cache=True, nogil=True)
+def _points(room: int) -> Any:
+    """Room for points: latency, accuracy, the point before, requests in the mode that was added."""
+    return (
+        np.empty(room, np.int64),
+        np.empty(room, np.float64),
+        np.empty(room, np.int64),
+        np.empty(room, np.int64),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _join(
+    now: Any, count: int, then: Any, latency: Any, accuracy: Any,
+    low: int, high: int, cost: int, own: int, gain: float,
+) -> int:  # fmt: skip
+    """Write the Pareto points of `now` and of points low..high with `own` more requests; returns how many."""
+    lat, acc, parent, taken = then
+    at, point, filled = 0, low, 0
+    while at < count or point < high:
+        fresh = at == count
+        if at < count and point < high:
+            ahead = latency[point] + cost - now[0][at]
+            fresh = ahead < 0 or (ahead == 0 and accuracy[point] + gain > now[1][at])
+        if fresh:
+            spent, gained, before, mine = latency[point] + cost, accuracy[point] + gain, point, own
+            point += 1
+        else:
+            spent, gained, before, mine = now[0][at], now[1][at], now[2][at], now[3][at]
+            at += 1
+        if filled and gained <= acc[filled - 1] + TIE:
+            continue
+        if filled and spent == lat[filled - 1]:
+            filled -= 1
+        lat[filled], acc[filled], parent[filled], taken[filled] = spent, gained, before, mine
+        filled += 1
+    return filled

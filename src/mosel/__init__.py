@@ -3,8 +3,8 @@
 The names a model's author needs are here; everything else is imported from its own module.
 """
 
-from mosel.models.base import Modality, Model, Samples, Tensor
+from mosel.models.base import Modality, Model, Recipe, Samples, Tensor
 
 __version__ = "0.1.0"
 
-__all__ = ["Modality", "Model", "Samples", "Tensor", "__version__"]
+__all__ = ["Modality", "Model", "Recipe", "Samples", "Tensor", "__version__"]

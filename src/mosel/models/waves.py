@@ -1,4 +1,4 @@
-"""What every waveform has to be before anything is made of it. The modality is named by who calls."""
+"""What every waveform or clip has to be before anything is made of it. The modality is named by who calls."""
 
 from typing import Any
 
@@ -30,3 +30,17 @@ def check_wave(waves: NDArray[np.floating[Any]]) -> None:
             f"request {wrong[0]} reaches {loudest[wrong[0]]:g}; expected numbers from -1 to 1: "
             "divide 16-bit samples by 32768"
         )
+
+
+def until_zeros(values: NDArray[Any], request: int) -> NDArray[Any]:
+    """Return the values up to the last along the first axis that is not all zero.
+
+    Zeros at the end fill a request up to the longest of its job, and count as nothing.
+
+    Raises:
+        ValueError: there is nothing else; the request's number is told.
+    """
+    there = np.flatnonzero(values.reshape(len(values), -1).any(axis=1))
+    if not there.size:
+        raise ValueError(f"request {request} holds nothing but zeros; leave this modality out")
+    return values[: there[-1] + 1]

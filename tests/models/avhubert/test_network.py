@@ -114,6 +114,21 @@ def test_padding_leaks_nowhere(network: AVHubert, names: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_zeros_at_the_end_of_a_clip_count_as_nothing(network: AVHubert, names: tuple[str, ...]) -> None:
+    """A clip that was filled up within its job has the states that it has alone."""
+    filled = batch(names, [5, 12], fill=0)
+    for name in names:
+        filled[f"{name}_lengths"] = torch.tensor([12, 12])
+    assert_close(states(network, filled)[0, :5], states(network, batch(names, [5]))[0])
+
+
+def test_a_blank_clip_is_answered(network: AVHubert) -> None:
+    """Zeros alone, as a worker warms up with, give states that are numbers."""
+    blank = {"audio": torch.zeros(2, 5, AUDIO_FEATURES), "audio_lengths": torch.tensor([5, 3])}
+    assert torch.isfinite(states(network, blank)).all()
+
+
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
 def test_a_batch_is_transcribed_as_its_clips_one_by_one(network: AVHubert, names: tuple[str, ...]) -> None:
     """Short and long clips beside each other, each with its own text."""
     lengths = [2, 12, 5, 20]

@@ -72,9 +72,24 @@ def test_loudness_hardly_matters(model: Model) -> None:
     np.testing.assert_allclose(heard(model, wave / 4)[:, :-1], heard(model, wave)[:, :-1], atol=1e-3)
 
 
-def test_silence_is_no_error(model: Model) -> None:
+def test_silence_within_a_clip_is_no_error(model: Model) -> None:
     """Zeros have a floor: their frames are numbers."""
-    assert np.isfinite(heard(model, np.zeros((2, 3_200)))).all()
+    wave = np.zeros((1, 6_400))
+    wave[0, -1] = 0.5
+    assert np.isfinite(heard(model, wave)).all()
+
+
+def test_zeros_at_the_end_count_as_nothing(model: Model) -> None:
+    """A request that was filled up to the longest of its job has the frames that it has alone, then zeros."""
+    waves = np.random.default_rng(2).uniform(-1, 1, (2, 6_400))
+    waves[1, 2_000:] = 0
+    found = heard(model, waves)
+    alone = heard(model, waves[1:, :2_000])
+    assert np.array_equal(found[1, : alone.shape[1]], alone[0])
+    assert not found[1, alone.shape[1] :].any()
+    frames = np.full((2, 5, 88, 88), 9, np.uint8)
+    frames[:, 3:] = 0
+    assert seen(model, frames).shape == (2, 3, 88, 88)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +106,16 @@ def test_bad_sound_is_refused(model: Model, value: float, rate: int, message: st
     waves[1, 17] = value
     with pytest.raises(CorruptInputError, match=message):
         heard(model, waves, rate)
+
+
+def test_nothing_but_zeros_is_refused(model: Model) -> None:
+    """Silence and black; the modality and the request are named."""
+    waves, frames = np.ones((2, 700)), np.ones((2, 3, 88, 88), np.uint8)
+    waves[1], frames[1] = 0, 0
+    with pytest.raises(CorruptInputError, match=r"modality 'audio' .*request 1 holds nothing but zeros"):
+        heard(model, waves)
+    with pytest.raises(CorruptInputError, match=r"modality 'video' .*request 1 holds nothing but zeros"):
+        seen(model, frames)
 
 
 @pytest.mark.parametrize("side", [88, 96])

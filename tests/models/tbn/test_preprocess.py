@@ -26,7 +26,7 @@ def test_sound_becomes_256_frequencies_and_times(model: Model) -> None:
     """1.279 s at 24 kHz, windows of 10 ms every 5 ms."""
     assert round(1.279 * 24_000) == AUDIO_SAMPLES
     assert (WINDOW, HOP) == (240, 120)
-    assert sound(model, np.zeros(AUDIO_SAMPLES, np.float32)).shape == (256, 256) == (FREQUENCIES, TIMES)
+    assert sound(model, np.ones(AUDIO_SAMPLES, np.float32)).shape == (256, 256) == (FREQUENCIES, TIMES)
 
 
 def test_a_tone_stands_at_its_frequency(model: Model) -> None:
@@ -49,19 +49,22 @@ def test_a_time_is_the_transform_of_its_window(model: Model) -> None:
 
 def test_silence_has_a_floor(model: Model) -> None:
     """The logarithm of nothing is that of 1e-6."""
-    np.testing.assert_allclose(sound(model, np.zeros(AUDIO_SAMPLES, np.float32)), np.log(1e-6), rtol=1e-5)
+    wave = np.zeros(AUDIO_SAMPLES, np.float32)
+    wave[0] = 1
+    np.testing.assert_allclose(sound(model, wave)[:, 10:], np.log(1e-6), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("value", "rate", "message"),
     [
-        (0.0, 44_100, "modality 'audio' .*a rate of 44100 a second; expected 24000"),
+        (0.5, 44_100, "modality 'audio' .*a rate of 44100 a second; expected 24000"),
+        (0.0, RATE_HZ, "modality 'audio' .*request 0 holds nothing but zeros; leave this modality out"),
         (np.nan, RATE_HZ, "modality 'audio' .*request 0 reaches nan; expected numbers from -1 to 1"),
         (12_000.0, RATE_HZ, "reaches 12000; .*divide 16-bit samples by 32768"),
     ],
 )
 def test_bad_sound_is_refused(model: Model, value: float, rate: int, message: str) -> None:
-    """Another rate, NaN, and samples that were not scaled; the modality is named."""
+    """Another rate, silence, NaN, and samples that were not scaled; the modality is named."""
     with pytest.raises(CorruptInputError, match=message):
         sound(model, np.full(AUDIO_SAMPLES, value, np.float32), rate)
 
@@ -95,3 +98,13 @@ def test_a_narrow_frame_costs_no_more_than_a_square_one(model: Model) -> None:
     """One pixel of height, the largest width: nothing is made larger than what is kept."""
     frames = np.full((1, 2, 1, 1280, 3), 7, np.uint8)
     assert prepare(model, "rgb", {"rgb": frames})["rgb"].shape == (1, 2, 3, 96, 96)
+
+
+@pytest.mark.parametrize("name", ["rgb", "flow"])
+def test_black_frames_are_refused(model: Model, name: str) -> None:
+    """A request whose frames are all zeros has no picture; modality and request are named."""
+    shape = (2, 2, 40, 60, 3) if name == "rgb" else (2, 2, 10, 40, 60)
+    frames = np.ones(shape, np.uint8)
+    frames[1] = 0
+    with pytest.raises(CorruptInputError, match=rf"modality '{name}' .*request 1 holds nothing but zeros"):
+        prepare(model, name, {name: frames})

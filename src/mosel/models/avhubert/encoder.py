@@ -43,18 +43,18 @@ class SpeechEncoder(nn.Module):
         """Return states, (batch, frames, width), and which are real, (batch, frames) or None if all are.
 
         With both modalities a clip is as long as its video: sound beyond that is left out, and where it ends
-        before, it is taken to be silent.
+        before, it is taken to be silent. Zeros at the end of a clip count as padding.
 
         Args:
             audio: normalised log-mel, (batch, frames, AUDIO_FEATURES).
-            audio_lengths: frames of each clip, (batch,); None if none is padded.
+            audio_lengths: frames of each clip, (batch,), before any padding; None for all.
             video: grey levels 0 to 255, (batch, frames, SIDE, SIDE).
             video_lengths: as `audio_lengths`.
         """
         led = video if video is not None else audio
         assert led is not None, "a mode has a modality"
         frames = led.shape[1]
-        real = _within(video_lengths if video is not None else audio_lengths, frames)
+        real = _real(led, video_lengths if video is not None else audio_lengths)
         absent = self.narrow.weight.new_zeros(len(led), frames, self.width)
         heard = absent if audio is None else self._heard(audio, audio_lengths, frames)
         seen = absent if video is None else self.video(self.lips(video, real))
@@ -65,7 +65,7 @@ class SpeechEncoder(nn.Module):
         return self.layers(self.drop(mixed + placed), real), real
 
     def _heard(self, audio: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-        real = _within(lengths, audio.shape[1])
+        real = _real(audio, lengths)
         own = audio.to(self.narrow.weight.dtype)
         own = own if real is None else own * real.unsqueeze(2)
         short = frames - audio.shape[1]
@@ -73,8 +73,14 @@ class SpeechEncoder(nn.Module):
         return found
 
 
-def _within(lengths: Tensor | None, longest: int) -> Tensor | None:
-    """Return (batch, longest): whether each frame lies before its clip's end; None if all do."""
-    if lengths is None:
-        return None
-    return only_if_hiding(torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1))
+def _real(clips: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Return (batch, frames): whether each frame lies before its clip's end; None if all do.
+
+    Zeros at the end do not; of a clip of zeros alone all do, so that there is something to attend to.
+    """
+    batch, frames = clips.shape[:2]
+    places = torch.arange(frames, device=clips.device)
+    ends = places.new_full((batch, 1), frames) if lengths is None else lengths.unsqueeze(1)
+    shown = clips.flatten(2).any(dim=2) & (places < ends)
+    last = (shown * (places + 1)).amax(dim=1, keepdim=True)
+    return only_if_hiding(places < torch.where(last > 0, last, ends))

@@ -1,6 +1,7 @@
 """From what a client sends to what AV-HuBERT takes: stacked log-mel windows, the middle of the mouth's region.
 
-One function a modality, run only when it is chosen. Torch is not needed here.
+One function a modality, run only when it is chosen. Zeros at the end of a waveform and black frames at the end
+of a clip fill a job's shorter requests up, and count as nothing. Torch is not needed here.
 """
 
 import functools
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from mosel.models.avhubert.shape import BANDS, FRAMES_HZ, SIDE, STACKED
-from mosel.models.waves import check_rate, check_wave
+from mosel.models.waves import check_rate, check_wave, until_zeros
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -31,18 +32,22 @@ EPS = 1e-5
 def audio(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
     """Return `audio`, (requests, frames, BANDS × STACKED): log-mel energies, each frame's mean 0, deviation 1.
 
+    There are as many frames as the longest request has; zeros fill the others up.
+
     Args:
         arrays: `audio`, waveforms from −1 to 1 of shape (requests, samples); `audio_rate`, in samples a second,
             of shape (requests, 1).
 
     Raises:
-        ValueError: another rate, or samples that are no numbers or beyond −1 to 1.
+        ValueError: another rate, samples that are no numbers or beyond −1 to 1, or zeros only.
     """
     check_rate(arrays["audio_rate"], RATE_HZ)
     check_wave(arrays["audio"])
-    stacked = _stacked(np.log(_mel_energies(arrays["audio"] * FULL_SCALE)))
-    centred = stacked - stacked.mean(axis=2, keepdims=True)
-    return {"audio": (centred / np.sqrt(stacked.var(axis=2, keepdims=True) + EPS)).astype(np.float32)}
+    heard = [_frames(until_zeros(wave, request)) for request, wave in enumerate(arrays["audio"])]
+    out = np.zeros((len(heard), max(map(len, heard)), STACKED * BANDS), np.float32)
+    for place, frames in zip(out, heard, strict=True):
+        place[: len(frames)] = frames
+    return {"audio": out}
 
 
 def video(arrays: Arrays) -> dict[str, NDArray[np.uint8]]:
@@ -53,7 +58,7 @@ def video(arrays: Arrays) -> dict[str, NDArray[np.uint8]]:
             `SIDES`; `video_rate`, in frames a second, of shape (requests, 1).
 
     Raises:
-        ValueError: another rate or another side.
+        ValueError: another rate or another side, or black frames only.
     """
     check_rate(arrays["video_rate"], FRAMES_HZ)
     frames = arrays["video"]
@@ -63,26 +68,31 @@ def video(arrays: Arrays) -> dict[str, NDArray[np.uint8]]:
             f"frames of {height} × {width}; expected the mouth's region, "
             + " or ".join(f"{side} × {side}" for side in SIDES)
         )
-    start = (height - SIDE) // 2
-    return {"video": np.ascontiguousarray(frames[:, :, start : start + SIDE, start : start + SIDE])}
+    longest = max(len(until_zeros(clip, request)) for request, clip in enumerate(frames))
+    middle = slice((height - SIDE) // 2, (height + SIDE) // 2)
+    return {"video": np.ascontiguousarray(frames[:, :longest, middle, middle])}
 
 
-def _mel_energies(waves: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return (requests, windows, BANDS): energies in bands of the emphasised wave, windows being rectangles."""
-    sharp = waves.astype(np.float64)
-    sharp[:, 1:] -= EMPHASIS * waves[:, :-1]
-    windows = 1 + max(0, -(-(waves.shape[1] - WINDOW) // HOP))
-    padded = np.pad(sharp, ((0, 0), (0, (windows - 1) * HOP + WINDOW - waves.shape[1])))
-    cut = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, ::HOP]
-    spectrum = fft.rfft(cut, TRANSFORM, axis=2)
+def _frames(wave: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (frames, BANDS × STACKED)."""
+    windows = np.log(_mel_energies(wave.astype(np.float64) * FULL_SCALE))
+    whole = np.pad(windows, ((0, -len(windows) % STACKED), (0, 0)))
+    stacked = whole.reshape(-1, STACKED * BANDS)
+    centred = stacked - stacked.mean(axis=1, keepdims=True)
+    found: NDArray[np.float64] = centred / np.sqrt(stacked.var(axis=1, keepdims=True) + EPS)
+    return found
+
+
+def _mel_energies(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (windows, BANDS): energies in bands of the emphasised wave, windows being rectangles."""
+    sharp = wave.copy()
+    sharp[1:] -= EMPHASIS * wave[:-1]
+    windows = 1 + max(0, -(-(len(wave) - WINDOW) // HOP))
+    padded = np.pad(sharp, (0, (windows - 1) * HOP + WINDOW - len(wave)))
+    cut = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    spectrum = fft.rfft(cut, TRANSFORM, axis=1)
     energies = ((spectrum.real**2 + spectrum.imag**2) / TRANSFORM) @ _bands().T
     return np.where(energies == 0, TINY, energies)
-
-
-def _stacked(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    missing = -windows.shape[1] % STACKED
-    whole = np.pad(windows, ((0, 0), (0, missing), (0, 0)))
-    return whole.reshape(len(whole), -1, STACKED * BANDS)
 
 
 @functools.cache

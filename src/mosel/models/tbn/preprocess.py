@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft, signal
 
-from mosel.models.waves import check_rate, check_wave
+from mosel.models.waves import check_rate, check_wave, until_zeros
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -35,8 +35,11 @@ def rgb(arrays: Arrays, side: int) -> dict[str, NDArray[np.uint8]]:
     Args:
         arrays: `rgb`, red, green and blue of shape (requests, segments, height, width, 3).
         side: in pixels.
+
+    Raises:
+        ValueError: a request is black throughout.
     """
-    frames = arrays["rgb"]
+    frames = _shown(arrays["rgb"])
     out = np.empty((*frames.shape[:2], 3, side, side), np.uint8)
     for place in np.ndindex(frames.shape[:2]):
         scaled = np.asarray(_middle(Image.fromarray(frames[place]), side))
@@ -51,8 +54,11 @@ def flow(arrays: Arrays, side: int) -> dict[str, NDArray[np.uint8]]:
         arrays: `flow`, x and y of five frames in turn as grey levels, 128 being no movement, of shape
             (requests, segments, 10, height, width).
         side: in pixels.
+
+    Raises:
+        ValueError: a request holds zeros only.
     """
-    frames = arrays["flow"]
+    frames = _shown(arrays["flow"])
     out = np.empty((*frames.shape[:3], side, side), np.uint8)
     for place in np.ndindex(frames.shape[:3]):
         out[place] = np.asarray(_middle(Image.fromarray(frames[place]), side))
@@ -67,9 +73,9 @@ def audio(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
             samples a second, of shape (requests, 1).
 
     Raises:
-        ValueError: another rate, or samples that are no numbers or beyond −1 to 1.
+        ValueError: another rate, samples that are no numbers or beyond −1 to 1, or zeros only.
     """
-    waves = arrays["audio"]
+    waves = _shown(arrays["audio"])
     check_rate(arrays["audio_rate"], RATE_HZ)
     check_wave(waves)
     half = TRANSFORM // 2
@@ -78,6 +84,13 @@ def audio(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
     spectrum = fft.rfft(windows * _window(), axis=-1)
     power = spectrum.real**2 + spectrum.imag**2
     return {"audio": np.ascontiguousarray(np.log(power + FLOOR).swapaxes(-1, -2), np.float32)}
+
+
+def _shown(requests: NDArray[Any]) -> NDArray[Any]:
+    """Return requests none of which is empty."""
+    for number, request in enumerate(requests):
+        until_zeros(request, number)
+    return requests
 
 
 def _middle(frame: Image.Image, side: int) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.models.mel import mel_power
-from mosel.models.waves import check_rate, check_wave
+from mosel.models.waves import check_rate, check_wave, until_zeros
 
 if TYPE_CHECKING:
     from mosel.models.tvlt import Shape
@@ -45,7 +45,7 @@ def audio(arrays: Arrays, *, shape: "Shape") -> dict[str, NDArray[np.float32]]:
     """
     check_rate(arrays["audio_rate"], shape.rate_hz)
     check_wave(arrays["audio"])
-    levels = [_levels(_until_zeros(wave, request), shape) for request, wave in enumerate(arrays["audio"])]
+    levels = [_levels(until_zeros(wave, request), shape) for request, wave in enumerate(arrays["audio"])]
     longest = max(map(len, levels))
     whole = -(-longest // shape.patch) * shape.patch
     out = np.full((len(levels), whole, shape.mels), -1, np.float32)
@@ -71,14 +71,6 @@ def video(arrays: Arrays, *, shape: "Shape") -> dict[str, NDArray[np.uint8]]:
     return {"video": np.stack(clips)}
 
 
-def _until_zeros(values: NDArray[Any], request: int) -> NDArray[Any]:
-    """Return the values up to the last along the first axis that is not all zero."""
-    there = np.flatnonzero(values.reshape(len(values), -1).any(axis=1))
-    if not there.size:
-        raise ValueError(f"request {request} holds nothing but zeros; leave this modality out")
-    return values[: there[-1] + 1]
-
-
 def _levels(wave: NDArray[np.float32], shape: "Shape") -> NDArray[np.float32]:
     """Return (windows, mels) from −1 to 1, as TVLT was trained on."""
     power = mel_power(wave - wave.mean(), shape.rate_hz, shape.transform, shape.hop, shape.mels)
@@ -89,7 +81,7 @@ def _levels(wave: NDArray[np.float32], shape: "Shape") -> NDArray[np.float32]:
 
 
 def _spread(clip: NDArray[np.uint8], request: int, frames: int) -> NDArray[np.uint8]:
-    shown = _until_zeros(clip, request)
+    shown = until_zeros(clip, request)
     spread: NDArray[np.uint8] = shown[np.linspace(0, len(shown), frames, endpoint=False).astype(int)]
     return spread
 

@@ -69,7 +69,7 @@ def edit(path: Path, column: str, value: str, where: str = "") -> None:
         ("jobs.csv", "arrival_s", "9.5", "served", "starts before it arrives"),
         ("jobs.csv", "requests", "77", "served", "is not as the workload says"),
         ("batches.csv", "start_s", "0.0", "", "took"),
-        ("batches.csv", "mode", "video", "", "which the profile does not have"),
+        ("batches.csv", "mode", "video", "", "which the profile of worker 0 does not have"),
         ("batches.csv", "size", "99", "", "other requests in it"),
         ("batches.csv", "status", "failed", "", "of its"),
         ("batches.csv", "batch", "1", "", "stands 2 times"),

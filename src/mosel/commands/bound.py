@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from mosel.commands.fleet import read_fleet
 from mosel.core.errors import UsageError
-from mosel.core.tables import read_profiles
 from mosel.evaluation.bound import Told, clairvoyant_bound
 from mosel.evaluation.simulate import Conditions
 from mosel.evaluation.workload import read_workload
@@ -24,21 +24,18 @@ def bound(*paths: Path, workers: int | None = None, worker: tuple[str, ...] = ()
     Example: mosel bound profile.json workload.csv
 
     Args:
-        paths: the profile.json of each model, then the workload.csv.
+        paths: the profile.json of each model, then the workload.csv; with --worker the workload.csv is enough.
         workers: how many workers there are; 1 by default.
         worker: PROFILE,... the profiles of one worker; repeated, one for each, instead of --workers.
         quiet: show no progress.
     """
-    if len(paths) < 2:
+    if len(paths) < (1 if worker else 2):
         raise UsageError("expected one or more profiles and, last, a workload: mosel bound PROFILE… WORKLOAD")
-    profiles = read_profiles(paths[:-1])
-    crew = [read_profiles(Path(path) for path in text.split(",")) for text in worker]
-    if crew and workers is not None:
-        raise UsageError("--workers and --worker contradict each other; give --worker once for each worker")
-    jobs = read_workload(paths[-1], {model: table.modalities for model, table in profiles.items()})
-    conditions = Conditions(len(crew) or (1 if workers is None else workers))
+    fleet = read_fleet(paths[:-1], workers, worker)
+    jobs = read_workload(paths[-1], {model: table.modalities for model, table in fleet.models.items()})
+    conditions = Conditions(len(fleet.workers))
     with _progress(quiet) as told:
-        share = clairvoyant_bound(profiles, jobs, conditions, told, crew)
+        share = clairvoyant_bound(fleet.models, jobs, conditions, told, fleet.workers if worker else ())
     sys.stdout.write(json.dumps({"bound": share}) + "\n")
 
 

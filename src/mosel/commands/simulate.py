@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from mosel.commands.fleet import read_fleet
 from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
-from mosel.core.tables import read_profiles
 from mosel.evaluation.bound import clairvoyant_bound
 from mosel.evaluation.results import Run, write_run
 from mosel.evaluation.simulate import Conditions, Outage
@@ -24,7 +24,8 @@ from mosel.online.scheduler import Scheduler
 def simulate(
     *paths: Path,
     policy: str = DEFAULT,
-    workers: int = 1,
+    workers: int | None = None,
+    worker: tuple[str, ...] = (),
     seed: int = 0,
     latency_scale: tuple[str, ...] = (),
     noise: float = 0.0,
@@ -39,9 +40,11 @@ def simulate(
     Example: mosel simulate profile.json workload.csv --policy joint -o run
 
     Args:
-        paths: the profile.json of each model, then the workload.csv.
+        paths: the profile.json of each model, then the workload.csv; with --worker the workload.csv is enough.
         policy: how strategies are chosen.
-        workers: how many workers there are.
+        workers: how many workers there are, each with every profile; 1 by default.
+        worker: PROFILE,... the profiles of one worker; repeated, one for each, instead of --workers. A worker
+            never runs a model that it has no profile of.
         seed: of the policy and of the noise.
         latency_scale: X multiplies every latency, MODE=X that mode's; may be repeated.
         noise: coefficient of variation of a log-normal factor on every batch's latency.
@@ -51,32 +54,34 @@ def simulate(
         output: the run directory.
         quiet: print no table.
     """
-    if len(paths) < 2:
+    if len(paths) < (1 if worker else 2):
         raise UsageError(
             "expected one or more profiles and, last, a workload: mosel simulate PROFILE… WORKLOAD"
         )
-    profiles = read_profiles(paths[:-1])
-    jobs = read_workload(paths[-1], {model: table.modalities for model, table in profiles.items()})
+    fleet = read_fleet(paths[:-1], workers, worker)
+    count = len(fleet.workers)
+    jobs = read_workload(paths[-1], {model: table.modalities for model, table in fleet.models.items()})
     scale, mode_scale = _scales(latency_scale)
-    conditions = Conditions(workers, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
-    scheduler = Scheduler(profiles, workers=workers, policy=policy, seed=seed)
-    done = run_simulation(scheduler, profiles, jobs, conditions)
-    at_most = clairvoyant_bound(profiles, jobs, conditions) if bound else None
+    conditions = Conditions(count, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
+    at_most = (
+        clairvoyant_bound(fleet.models, jobs, conditions, crew=fleet.workers if worker else ())
+        if bound
+        else None
+    )
+    scheduler = Scheduler(fleet.models, workers=fleet.workers, policy=policy, seed=seed)
+    done = run_simulation(scheduler, fleet.workers, jobs, conditions)
     extra = {"reasons": done.reasons, **conditions.departures()}
+    if worker:
+        extra["worker_profiles"] = list(worker)
     run = Run(
-        policy,
-        workers,
-        seed,
-        done.jobs,
-        done.batches,
-        jobs.columns,
-        extra,
-        done.decisions_ns,
-        bound=at_most,
+        policy, count, seed, done.jobs, done.batches, jobs.columns, extra, done.decisions_ns, bound=at_most
     )
     summary = write_run(run, output)
     if not quiet:
-        Console(stderr=True).print(summary_table([Named(output.name, summary, done.jobs)]))
+        console = Console(stderr=True)
+        for model in fleet.idle_models(jobs):
+            console.print(f"note: no job is of model {model}, of which a profile is given", soft_wrap=True)
+        console.print(summary_table([Named(output.name, summary, done.jobs)]))
 
 
 def _scales(texts: Iterable[str]) -> tuple[float, dict[str, float]]:

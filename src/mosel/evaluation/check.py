@@ -5,7 +5,7 @@ It shares no code with the scheduler, and recomputes from the batches what the j
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ def check_run(
     profiles: Path | Sequence[Path],
     workload: Path,
     *,
+    workers: Sequence[Sequence[Path]] | None = None,
     profiled: bool = True,
     arrival_tolerance_s: float = 0.0,
 ) -> list[str]:
@@ -35,28 +36,29 @@ def check_run(
         folder: the run directory.
         profiles: the `profile.json` of each model.
         workload: the `workload.csv` that was run.
+        workers: the `profile.json` files of each worker, where they differ.
         profiled: whether every batch must take exactly its profiled latency (a simulation without noise).
         arrival_tolerance_s: how far a job's arrival may lie from the workload's (a live run).
 
     Raises:
         FileError: a file cannot be read at all.
     """
-    paths = [profiles] if isinstance(profiles, Path) else profiles
-    tables = {profile.model: profile for profile in (read_profile(path).profile for path in paths)}
+    paths = [profiles] if isinstance(profiles, Path) else [*profiles]
+    read = {
+        path: read_profile(path).profile for path in {*paths, *(each for own in workers or () for each in own)}
+    }
+    crew = _Crew.of(read, paths, workers)
     run = read_run(folder)
-    jobs = read_workload(workload, {name: table.modalities for name, table in tables.items()})
-    facts = {model: _Facts.of(table) for model, table in tables.items()}
-    problems = [
+    jobs = read_workload(workload, {profile.model: profile.modalities for profile in read.values()})
+    models = {job.id: job.model for job in jobs.jobs}
+    charged = bool(run.summary.extra.get("charge_decisions"))
+    return [
         *_roll_problems(run, jobs, to_ns(arrival_tolerance_s)),
         *_worker_problems(run.batches),
         *_summary_problems(run),
+        *(problem for batch in run.batches for problem in _batch_problems(batch, crew, models, profiled)),
+        *_job_problems(run, crew, models, charged),
     ]
-    known = {job.id: job.model for job in jobs.jobs}
-    for batch in run.batches:
-        problems += _batch_problems(batch, facts[_model_of(batch, known)], profiled)
-    charged = bool(run.summary.extra.get("charge_decisions"))
-    problems += _job_problems(run, facts, known, charged)
-    return problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,26 @@ class _Facts:
         return cls({name: mode.accuracy for name, mode in modes}, latency_ns)
 
 
-def _model_of(batch: BatchResult, models: dict[str, str]) -> str:
-    return batch.model or models[batch.jobs[0][0]]
+@dataclass(frozen=True, slots=True)
+class _Crew:
+    """What each worker's profiles say of a model; one entry where all workers are alike."""
+
+    workers: Sequence[Mapping[str, _Facts]]
+    alike: bool
+
+    @classmethod
+    def of(
+        cls, read: Mapping[Path, Profile], paths: Sequence[Path], workers: Sequence[Sequence[Path]] | None
+    ) -> "_Crew":
+        facts = {path: _Facts.of(profile) for path, profile in read.items()}
+        each = [paths] if workers is None else workers
+        return cls([{read[path].model: facts[path] for path in own} for own in each], workers is None)
+
+    def facts(self, batch: BatchResult, models: Mapping[str, str]) -> _Facts | None:
+        """What the batch's worker can run of its model; None if it has no profile of it."""
+        number = 0 if self.alike else batch.worker
+        model = batch.model or models.get(batch.jobs[0][0], "")
+        return self.workers[number].get(model) if number < len(self.workers) else None
 
 
 def _roll_problems(run: Recorded, workload: Workload, tolerance_ns: int) -> Iterator[str]:
@@ -113,35 +133,47 @@ def _worker_problems(batches: Sequence[BatchResult]) -> Iterator[str]:
             yield f"batch {name} stands {count} times"
 
 
-def _batch_problems(batch: BatchResult, facts: _Facts, profiled: bool) -> Iterator[str]:
+def _batch_problems(
+    batch: BatchResult, crew: _Crew, models: Mapping[str, str], profiled: bool
+) -> Iterator[str]:
     where = f"batch {batch.id}"
     if sum(count for _, count in batch.jobs) != batch.size:
         yield f"{where} has size {batch.size}, but other requests in it"
-    if batch.mode not in facts.accuracy:
-        yield f"{where} ran in {batch.mode}, which the profile does not have"
-        return
     if batch.finish_ns < batch.start_ns:
         yield f"{where} ends before it starts"
+    facts = crew.facts(batch, models)
+    if facts is None or batch.mode not in facts.accuracy:
+        yield f"{where} ran in {batch.mode}, which the profile of worker {batch.worker} does not have"
+        return
     if profiled and batch.done:
         expected_ns = facts.latency_ns.get((batch.mode, batch.bucket or 0, batch.size))
         if expected_ns != batch.finish_ns - batch.start_ns:
             yield f"{where} took {batch.finish_ns - batch.start_ns} ns; profiled {expected_ns}"
 
 
-def _job_problems(
-    run: Recorded, facts: dict[str, _Facts], models: dict[str, str], charged: bool
-) -> Iterator[str]:
+def _job_problems(run: Recorded, crew: _Crew, models: Mapping[str, str], charged: bool) -> Iterator[str]:
     held: dict[str, list[tuple[BatchResult, int]]] = defaultdict(list)
     for batch in run.batches:
         for name, count in batch.jobs:
             held[name].append((batch, count))
     for row in run.jobs:
         if row.job.id in models:
-            yield from _one_job_problems(row, held[row.job.id], facts[models[row.job.id]])
-            yield from _finish_problems(row, held[row.job.id], charged)
+            own = held[row.job.id]
+            yield from _one_job_problems(row, own, _gained(own, crew, models))
+            yield from _finish_problems(row, own, charged)
 
 
-def _one_job_problems(row: JobResult, held: list[tuple[BatchResult, int]], facts: _Facts) -> Iterator[str]:
+def _gained(held: Sequence[tuple[BatchResult, int]], crew: _Crew, models: Mapping[str, str]) -> float:
+    """The accuracy sum that a job's requests earned where they ran."""
+    total = 0.0
+    for batch, count in held:
+        facts = crew.facts(batch, models)
+        if batch.done and facts is not None:
+            total += facts.accuracy.get(batch.mode, 0.0) * count
+    return total
+
+
+def _one_job_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], gained: float) -> Iterator[str]:
     where = f"job {row.job.id} ({row.outcome})"
     ran: Counter[str] = Counter()
     for batch, count in held:
@@ -156,30 +188,27 @@ def _one_job_problems(row: JobResult, held: list[tuple[BatchResult, int]], facts
         yield f"{where} has modes {dict(row.modes)}; its batches say {dict(ran)}"
     if row.decided_ns < row.job.arrival_ns:
         yield f"{where} is decided before it arrives"
-    yield from _outcome_problems(row, ran, held, facts, where)
+    yield from _outcome_problems(row, ran.total(), gained, where)
+    if row.outcome is State.REJECTED and held:
+        yield f"{where} was refused on arrival, but ran"
 
 
-def _outcome_problems(
-    row: JobResult, ran: Counter[str], held: list[tuple[BatchResult, int]], facts: _Facts, where: str
-) -> Iterator[str]:
+def _outcome_problems(row: JobResult, ran: int, gained: float, where: str) -> Iterator[str]:
     requests = row.job.requests
     if row.outcome in FINISHED:
-        if ran.total() != requests:
-            yield f"{where} ran {ran.total()} of its {requests} requests"
-        gained = sum(facts.accuracy.get(mode, 0.0) * count for mode, count in ran.items())
+        if ran != requests:
+            yield f"{where} ran {ran} of its {requests} requests"
         if gained < row.job.accuracy_slo * requests - ACCURACY_TOLERANCE * max(requests, 1):
             yield f"{where} reached {gained / requests}, under its SLO of {row.job.accuracy_slo}"
         if row.accuracy is None or abs(row.accuracy - gained / requests) > ROUNDING:
             yield f"{where} claims accuracy {row.accuracy}; its batches say {gained / requests}"
     elif row.accuracy is not None:
         yield f"{where} has an accuracy"
-    if row.outcome is State.DROPPED and ran.total() >= requests:
+    if row.outcome is State.DROPPED and ran >= requests:
         yield f"{where} ran all of its requests"
-    if row.outcome is State.REJECTED and held:
-        yield f"{where} was refused on arrival, but ran"
 
 
-def _finish_problems(row: JobResult, held: list[tuple[BatchResult, int]], charged: bool) -> Iterator[str]:
+def _finish_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], charged: bool) -> Iterator[str]:
     """Where decisions are charged for, a finish is known only when the decision before it is over."""
     where = f"job {row.job.id} ({row.outcome})"
     if row.outcome not in FINISHED:

@@ -43,6 +43,9 @@ from mosel.online.events import (
     WorkerReady,
 )
 
+Profiles = Mapping[str, Profile]
+"""𝒟 by model name."""
+
 NEVER_NS = 1 << 62
 FINISH, WORKER, ARRIVAL = range(3)
 ENDED, DOWN, UP = range(3)
@@ -118,19 +121,31 @@ class Simulated:
 
 @no_collector()
 def simulate(
-    scheduler: Scheduling, profiles: Mapping[str, Profile], workload: Workload, conditions: Conditions
+    scheduler: Scheduling,
+    profiles: Profiles | Sequence[Profiles],
+    workload: Workload,
+    conditions: Conditions,
 ) -> Simulated:
     """Run `workload` through `scheduler` in virtual time.
 
+    Args:
+        scheduler: what decides.
+        profiles: what batches really take, by model: on all workers alike, or on each.
+        workload: the jobs.
+        conditions: how the world departs from that.
+
     Raises:
-        UsageError: a mode is scaled that no profile has.
+        UsageError: a mode is scaled that no profile has, or there are profiles for another number of workers.
     """
-    names = {name for profile in profiles.values() for name in profile.mode_names}
+    crew = [profiles] * conditions.workers if isinstance(profiles, Mapping) else list(profiles)
+    if len(crew) != conditions.workers:
+        raise UsageError(f"profiles of {len(crew)} workers; expected those of {conditions.workers}")
+    names = {name for found in crew for profile in found.values() for name in profile.mode_names}
     if unknown := sorted(conditions.mode_scale.keys() - names):
         raise UsageError(
             f"mode {unknown[0]!r} is not in the profile; expected one of {', '.join(sorted(names))}"
         )
-    world = _World(profiles, workload, conditions)
+    world = _World(crew, workload, conditions)
     world.run(scheduler)
     modes = modes_run(world.batches)
     jobs = [_job_result(world.receipts[job.id], modes.get(job.id, {})) for job in workload.jobs]
@@ -176,9 +191,12 @@ def _conditions_problem(given: Conditions) -> str | None:
 class _Worker:
     """A worker's batch in hand and those that wait, each with the time it was sent.
 
-    `turn` tells the finish of a batch that was lost from that of the batch in hand.
+    `latency_ns` is what batches take on it by (model, mode, bucket, size); `bucketed` are the models of which
+    it has length buckets; `turn` tells the finish of a batch that was lost from that of the batch in hand.
     """
 
+    latency_ns: Mapping[tuple[str, str, int, int], int]
+    bucketed: frozenset[str]
     up: bool = False
     running: Batch | None = None
     start_ns: int = 0
@@ -190,15 +208,13 @@ class _Worker:
 class _World:
     """Workers, arrivals and the heap of what is going to happen: (time, kind, order, what, worker, turn)."""
 
-    def __init__(self, profiles: Mapping[str, Profile], workload: Workload, conditions: Conditions) -> None:
+    def __init__(self, crew: Sequence[Profiles], workload: Workload, conditions: Conditions) -> None:
         self.receipts: dict[str, Receipt] = {}
         self.batches: list[BatchResult] = []
         self.decisions_ns = array("q")
         self._jobs = workload.jobs
         self._next_job = 0
-        self._workers = [_Worker() for _ in range(conditions.workers)]
-        self._latency_ns = _latency_table(profiles, conditions)
-        self._bucketed = {model for model, profile in profiles.items() if profile.length_buckets}
+        self._workers = _workers(crew, conditions)
         self._noise = _Noise(conditions)
         self._charge = conditions.charge_decisions
         self._heap: list[tuple[int, int, int, int, int, int]] = []
@@ -286,7 +302,7 @@ class _World:
             return
         batch, sent_ns = worker.waiting.popleft()
         at_ns = max(at_ns, sent_ns)
-        profiled_ns = self._latency_ns[batch.model, batch.mode, batch.bucket, batch.size]
+        profiled_ns = worker.latency_ns[batch.model, batch.mode, batch.bucket, batch.size]
         worker.running, worker.start_ns = batch, at_ns
         worker.took_ns = self._noise.applied(profiled_ns)
         self._running += 1
@@ -317,7 +333,7 @@ class _World:
         batch = worker.running
         assert batch is not None
         jobs = tuple((part.job, len(part.requests)) for part in batch.parts)
-        bucket = batch.bucket if batch.model in self._bucketed else None
+        bucket = batch.bucket if batch.model in worker.bucketed else None
         self.batches.append(
             BatchResult(
                 batch.id,
@@ -355,9 +371,17 @@ class _Noise:
         return round(latency_ns * factor)
 
 
-def _latency_table(
-    profiles: Mapping[str, Profile], conditions: Conditions
-) -> dict[tuple[str, str, int, int], int]:
+def _workers(crew: Sequence[Profiles], conditions: Conditions) -> list[_Worker]:
+    """The workers; those with the same profiles share what is made of them."""
+    made: dict[int, tuple[dict[tuple[str, str, int, int], int], frozenset[str]]] = {}
+    for profiles in crew:
+        if id(profiles) not in made:
+            bucketed = frozenset(model for model, profile in profiles.items() if profile.length_buckets)
+            made[id(profiles)] = _latency_table(profiles, conditions), bucketed
+    return [_Worker(*made[id(profiles)]) for profiles in crew]
+
+
+def _latency_table(profiles: Profiles, conditions: Conditions) -> dict[tuple[str, str, int, int], int]:
     table = {}
     for model, profile in profiles.items():
         for name, mode in zip(profile.mode_names, profile.modes, strict=True):

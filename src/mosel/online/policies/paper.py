@@ -99,6 +99,8 @@ class _Line:
         self.kept = view.feasible()
         self.budget_ns = view.budget_ns()[self.kept]
         self.least_ns = view.queue.ints("least_ns")[self.kept]
+        if view.pools:  # where workers differ, budgets only estimate what lining up says exactly
+            self.budget_ns = np.maximum(self.budget_ns, np.cumsum(self.least_ns))
         self.planned_ns = view.queue.ints("planned_ns")[self.kept].copy()
         self.alone = len(view.free_ns) == 1
         self._view = view

@@ -80,3 +80,17 @@ def test_a_model_that_is_none_of_a_recipe_takes_no_options() -> None:
     """An option that would do nothing is refused."""
     with pytest.raises(ModelError, match="takes no options; leave out seed=1"):
         find("mosel.models.synthetic:noop,seed=1")
+
+
+def test_a_zoo_model_whose_packages_are_missing_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is in the message; a module of the user's own has no extra."""
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named 'PIL' (in {name})")
+
+    monkeypatch.setattr("mosel.models.registry.importlib.import_module", missing)
+    with pytest.raises(ModelError, match=r"No module named 'PIL'.*pip install 'mosel\[zoo\]'"):
+        find("av-digits")
+    with pytest.raises(ModelError) as raised:
+        find("mine:model")
+    assert "pip" not in str(raised.value)

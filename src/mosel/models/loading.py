@@ -1,4 +1,4 @@
-"""What the paper's models share before torch is there: the version that names their weights."""
+"""What the paper's models share before torch is there: precisions, and the version that names their weights."""
 
 import hashlib
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 from mosel.core.errors import FileError
 
 CHECKPOINT_LIMIT_BYTES = 8 << 30
+
+PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
+"""By kind of device, what a transformer is offered at (`precision.py`)."""
 
 
 def version_of(checkpoint: Path | None, seed: int) -> str:

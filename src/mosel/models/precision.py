@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mosel.core.errors import ModelError
 from mosel.models.layers import Attention, FeedForward
+from mosel.models.loading import PRECISIONS
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -29,7 +30,7 @@ def at_precision(network: N, device: str, precision: str, model: str) -> N:
     Raises:
         ModelError: the precision is not offered on that device.
     """
-    offered = ("float32", "bfloat16", INT8) if device == "cpu" else ("float32", "float16", "bfloat16")
+    offered = PRECISIONS["cpu" if device == "cpu" else "cuda"]
     if precision not in offered:
         raise ModelError(
             f"model {model}: precision {precision!r} on {device}; expected one of {', '.join(offered)}"

@@ -46,7 +46,8 @@ def _found(word: str) -> object:
         for name in path.split("."):
             found = getattr(found, name)
     except ImportError as error:
-        raise ModelError(f"model {word!r}: {module_name} cannot be imported: {error}") from error
+        extra = "" if ":" in word else "; run: pip install 'mosel[zoo]'"
+        raise ModelError(f"model {word!r}: {module_name} cannot be imported: {error}{extra}") from error
     except AttributeError as error:
         raise ModelError(f"model {word!r}: {module_name} has no {path!r}") from error
     return found

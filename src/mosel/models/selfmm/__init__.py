@@ -14,14 +14,13 @@ import numpy as np
 
 from mosel.core.errors import ModelError
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import version_of
+from mosel.models.loading import PRECISIONS, version_of
 from mosel.models.noise import MADE_UP, features, texts
 from mosel.models.scores import sentiment_score
 from mosel.models.selfmm import preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
 
 TEXT_BYTES = 1 << 14
-PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mosel.core.errors import ModelError
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import version_of
+from mosel.models.loading import PRECISIONS, version_of
 from mosel.models.noise import MADE_UP
 from mosel.models.scores import sentiment_score
 from mosel.models.tvlt.preprocess import audio, video
@@ -66,7 +66,6 @@ SHAPES = {
     "full": Shape(768, 12, 12, 16, 44_100, 2048, 512, 128, 1024, 224, 8, 1020, 64),
     "small": Shape(96, 4, 4, 16, 16_000, 512, 160, 64, 128, 64, 8, 8, 8),
 }
-PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
 
 
 def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int = 0) -> Model:

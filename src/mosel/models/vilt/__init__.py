@@ -15,7 +15,7 @@ import numpy as np
 
 from mosel.core.errors import ModelError
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import version_of
+from mosel.models.loading import PRECISIONS, version_of
 from mosel.models.noise import MADE_UP, images, texts
 from mosel.models.vilt import preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 GENRES = 23
 TEXT_BYTES = 1 << 14
 IMAGE_BYTES = 16 << 20
-PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
 
 
 @dataclass(frozen=True, slots=True)

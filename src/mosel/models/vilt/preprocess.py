@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from mosel.models.images import read_image
 from mosel.models.wordpiece import encode_all
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -39,10 +41,6 @@ def image(arrays: Arrays, *, side: int) -> dict[str, NDArray[np.uint8]]:
     Raises:
         ValueError: a request is no image, is damaged, or too large.
     """
-    from PIL import Image  # an optional extra
-
-    from mosel.models.images import read_image
-
     size, filtered = (side, side), Image.Resampling.BICUBIC
     squares = [
         np.asarray(read_image(file, request).resize(size, filtered))

@@ -11,9 +11,9 @@ from mosel.core.states import OUTCOMES
 from mosel.core.types import Batch, Receipt
 from mosel.evaluation import simulate as simulation
 from mosel.evaluation.workload import Workload
-from mosel.online.engine import Entry
 from mosel.online.events import Action, Complete, Dispatch, Event
 from mosel.online.policies import POLICIES
+from mosel.online.turns import Entry
 from tests.conformance.worlds import Lived, Outage, Scenario, by_engine, by_heap, jobs, profile
 
 S = 1_000_000_000
@@ -74,6 +74,12 @@ def heaped(name: str) -> list[Entry]:
 def test_a_scenario_runs_the_same_every_time() -> None:
     """The live engine in virtual time leaves nothing to chance: two runs have the same journal."""
     assert by_engine(BY_NAME["all at once"]).journal == lived("all at once").journal
+
+
+@pytest.mark.parametrize("name", ["bursty", "all at once"])
+def test_decisions_beside_the_event_loop_are_the_same(name: str) -> None:
+    """Where a decision is made changes nothing of what it is told, nor of what it asks for."""
+    assert by_engine(BY_NAME[name], long_ns=-1).journal == lived(name).journal
 
 
 @pytest.mark.parametrize("scenario", SMOOTH, ids=lambda s: s.name)

@@ -14,7 +14,7 @@ from mosel.core.types import Batch, Job
 from mosel.models.base import Modality, Model, Tensor
 from mosel.online import virtual
 from mosel.online.channel import ProfiledChannel, Report
-from mosel.online.engine import Answer, Engine, Entry, Scheduling
+from mosel.online.engine import Answer, Engine
 from mosel.online.events import (
     Action,
     Arrived,
@@ -33,6 +33,7 @@ from mosel.online.events import (
 from mosel.online.policies import Options
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
+from mosel.online.turns import LONG_NS, Entry, Scheduling
 
 Outcome = tuple[int, Finished | BatchFailed]
 
@@ -252,12 +253,12 @@ class Lived:
     answers: dict[str, Answer | None]
 
 
-def by_engine(scenario: Scenario) -> Lived:
-    """Run a scenario through the live engine in virtual time."""
-    return virtual.run(_live(scenario))
+def by_engine(scenario: Scenario, long_ns: int = LONG_NS) -> Lived:
+    """Run a scenario through the live engine in virtual time; -1 lets it decide beside the event loop only."""
+    return virtual.run(_live(scenario, long_ns))
 
 
-async def _live(scenario: Scenario) -> Lived:
+async def _live(scenario: Scenario, long_ns: int) -> Lived:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, virtual.VirtualLoop)
     channels: list[ProfiledChannel] = []
@@ -274,6 +275,7 @@ async def _live(scenario: Scenario) -> Lived:
         channels=make,
         now_ns=loop.now_ns,
         journal=journal,
+        long_ns=long_ns,
     )
     await engine.start()
     futures: dict[str, asyncio.Future[Answer]] = {}

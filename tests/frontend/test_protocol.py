@@ -212,7 +212,7 @@ def test_bad_tails(tail: bytes, said: str) -> None:
 )
 @pytest.mark.parametrize("how", [{"data": []}, {"parameters": {"binary_data_size": 0}}])
 def test_shapes_that_cannot_be(shape: list[int], said: str, how: dict[str, Any]) -> None:
-    """Too many dimensions, or sizes beyond any memory beside a 0, are the client's mistake, not the server's."""
+    """Too many dimensions, or sizes beyond any memory beside a 0, are a mistake of the client."""
     raw = body([{"name": "x", "datatype": "FP32", "shape": shape, **how}])
     with pytest.raises(InputError, match=said):
         decode(raw, len(raw))

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mosel.core.clock import monotonic_ns
 from mosel.core.errors import ExecutionError
 from mosel.core.states import Reason, State
 from mosel.core.types import Batch, Job, Part, Receipt
 from mosel.online import virtual
 from mosel.online.channel import GivenUp, Outputs, ProfiledChannel, Report, Work, WorkerState
-from mosel.online.engine import Engine, Entry
+from mosel.online.engine import Engine
 from mosel.online.events import (
     Action,
     Arrived,
@@ -23,6 +24,7 @@ from mosel.online.events import (
     Finished,
 )
 from mosel.online.serving import EngineConfig, ServedModel
+from mosel.online.turns import LONG_NS, Entry, Scheduling
 from tests.conformance.worlds import model, profile
 
 MS = 1_000_000
@@ -69,19 +71,19 @@ def served(of: Batch) -> tuple[int, Finished]:
 
 
 class World:
-    """An engine in virtual time with its channels at hand."""
+    """An engine with its channels at hand, in virtual time if that is what the loop keeps."""
 
     def __init__(
         self,
-        scheduler: Scripted | None = None,
+        scheduler: Scheduling | None = None,
         *,
         workers: int = 1,
         behaviour: Callable[[Batch], tuple[int, Finished | BatchFailed]] = served,
         outputs: Callable[[Work], Outputs] = echo,
         start: Callable[[int], str] = lambda _: "",
+        long_ns: int = LONG_NS,
     ) -> None:
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, virtual.VirtualLoop)
         self.channels: list[StubbornChannel] = []
         self.journal: list[Entry] = []
 
@@ -94,8 +96,9 @@ class World:
             EngineConfig(workers=workers),
             scheduler=scheduler,
             channels=make,
-            now_ns=loop.now_ns,
+            now_ns=loop.now_ns if isinstance(loop, virtual.VirtualLoop) else monotonic_ns,
             journal=self.journal,
+            long_ns=long_ns,
         )
 
 

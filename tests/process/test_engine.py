@@ -17,11 +17,12 @@ from mosel.core.clock import to_ns
 from mosel.core.errors import ExecutionError
 from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
-from mosel.online.engine import Answer, Engine, Entry
+from mosel.online.engine import Answer, Engine
 from mosel.online.events import WorkerLost
 from mosel.online.process_channel import Patience, ProcessChannel
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
+from mosel.online.turns import Entry
 from tests.process import served_models
 from tests.process.served_models import CORRUPT, DIE, HANG, LEAVE, QUIT, RAISE
 

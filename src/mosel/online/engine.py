@@ -1,20 +1,19 @@
 """The live driver of the scheduler: it carries events in, actions out, and tensors past it. It decides nothing.
 
 Rules:
-1. All events of one turn of the event loop go to one `handle` call, in the order in which the simulator
-   (`evaluation/simulate.py`) takes those of one instant: batches, workers, arrivals; then cancellations, tick.
+1. What happens is told to the scheduler as `turns.py` says.
 2. Every job that was handed in gets its one answer: the scheduler's receipt, or an `ExecutionError` if the
    engine itself broke. A scheduler that raises, or the loss of the last worker for good, breaks the engine at
    once and aloud (`until_broken`); nothing is left waiting.
-3. Everything here runs on the event loop, and nothing in it waits for a worker.
+3. Everything here runs on the event loop, and nothing in it waits for a worker or for a long decision.
 """
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -37,33 +36,14 @@ from mosel.online.events import (
     Tick,
     WakeAt,
     WorkerLost,
-    WorkerReady,
 )
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel, process_channels, served_modes
 from mosel.online.tensors import JobTensors
+from mosel.online.turns import LONG_NS, Entry, Scheduling, Turns
 from mosel.solve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
-
-RANK = {
-    Finished: 0,
-    BatchFailed: 0,
-    WorkerLost: 1,
-    WorkerReady: 1,
-    Arrived: 2,
-    Cancelled: 3,
-    Tick: 4,
-    Shutdown: 5,
-}
-"""The order of events within one `handle` call; those of equal rank keep the order in which they happened."""
-
-
-class Scheduling(Protocol):
-    """What is driven: `online.scheduler.Scheduler`."""
-
-    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
-        """Take in what happened until `now_ns` and return what is to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +52,6 @@ class Answer:
 
     receipt: Receipt
     outputs: Mapping[str, NDArray[Any]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One call of the scheduler: what it was told, when, and what it asked for."""
-
-    events: tuple[Event, ...]
-    now_ns: int
-    actions: tuple[Action, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +97,7 @@ class Engine:
         channels: makes the workers' channels; by default worker processes as `config` says.
         now_ns: the clock, which has to run as the event loop's does.
         journal: if given, every call of the scheduler is appended to it.
+        long_ns: decisions that have lately taken longer are made beside the event loop.
 
     Raises:
         UsageError: a model's profile is of another model, or the policy is unknown.
@@ -140,25 +112,27 @@ class Engine:
         channels: ChannelFactory | None = None,
         now_ns: Callable[[], int] = monotonic_ns,
         journal: list[Entry] | None = None,
+        long_ns: int = LONG_NS,
     ) -> None:
         config = config or EngineConfig()
         warm_up()
         self.now_ns = now_ns
         self._models = {served.model.name: served.model for served in models}
         self._modes = {served.model.name: served_modes(served) for served in models}
-        self._scheduler = scheduler or Scheduler(
+        scheduler = scheduler or Scheduler(
             {served.model.name: served.profile for served in models},
             workers=config.workers,
             policy=config.policy,
             seed=config.seed,
             options=config.options,
         )
+        self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
         make = channels or process_channels(models, config)
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
         self._journal = journal
-        self._events: list[Event] = []
         self._live: dict[str, _Live] = {}
         self._sent: dict[int, tuple[Batch, list[_Live]]] = {}
+        self._unheard: Counter[int] = Counter()
         self._wake: asyncio.TimerHandle | None = None
         self._taking = False
         self._why_not = "it is starting"
@@ -236,6 +210,7 @@ class Engine:
         self._refuse("it has stopped")
         await self._finish(0)
         await asyncio.gather(*(channel.close() for channel in self._channels))
+        self._turns.close()
         if self._wake is not None:
             self._wake.cancel()
 
@@ -271,31 +246,12 @@ class Engine:
     # Events
 
     def _tell(self, event: Event) -> None:
-        if not self._events:
-            asyncio.get_running_loop().call_soon(self._handle)
-        self._events.append(event)
+        self._turns.tell(event)
 
-    def _handle(self) -> None:
-        """Rule 1; whatever goes wrong in here is a bug, and rule 2 applies."""
-        events, self._events = sorted(self._events, key=lambda event: RANK[type(event)]), []
-        if self._failure is not None:
-            return
-        try:
-            self._carry_out(self._decide(events))
-        except Exception as error:
-            log.critical("the scheduler failed on %r", events, exc_info=True)
-            self._break(f"the scheduler failed: {type(error).__name__}: {error}")
-        if self._live and any(isinstance(event, Shutdown) for event in events):
-            self._break("the scheduler left jobs without an outcome at the end")
-
-    def _decide(self, events: list[Event]) -> list[Action]:
-        now_ns = self.now_ns()
-        began_ns = perf_counter_ns()
-        actions = self._scheduler.handle(events, now_ns)
-        self._decisions.add(perf_counter_ns() - began_ns)
-        if self._journal is not None:
-            self._journal.append(Entry(tuple(events), now_ns, tuple(actions)))
-        return actions
+    def _scheduler_failed(self, events: Sequence[Event], error: Exception) -> None:
+        """Whatever goes wrong in the scheduler, or with what it asks for, is a bug, and rule 2 applies."""
+        log.critical("the scheduler failed on %r", events, exc_info=error)
+        self._break(f"the scheduler failed: {type(error).__name__}: {error}")
 
     def _tell_if_cancelled(self, live: _Live, answer: "asyncio.Future[Answer]") -> None:
         if answer.cancelled() and self._live.get(live.job.id) is live:
@@ -311,6 +267,7 @@ class Engine:
                 self._sent.pop(batch, None)
             case WorkerLost(worker):
                 self._lost_workers += 1
+                self._unheard[worker] += 1
                 self._sent = {i: sent for i, sent in self._sent.items() if sent[0].worker != worker}
             case GivenUp(_, detail):
                 if self._taking and all(c.state is WorkerState.GIVEN_UP for c in self._channels):
@@ -331,7 +288,17 @@ class Engine:
 
     # Actions
 
-    def _carry_out(self, actions: list[Action]) -> None:
+    def _carry_out(self, entry: Entry, took_ns: int) -> None:
+        self._decisions.add(took_ns)
+        if self._journal is not None:
+            self._journal.append(entry)
+        if self._unheard:
+            self._unheard -= Counter(event.worker for event in entry.events if isinstance(event, WorkerLost))
+        self._do(entry.actions)
+        if self._live and any(isinstance(event, Shutdown) for event in entry.events):
+            self._break("the scheduler left jobs without an outcome at the end")
+
+    def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:  # batches first: a device may be idle, while clients have waited longer already
             if isinstance(action, Dispatch):
                 self._dispatch(action.batch)
@@ -342,6 +309,8 @@ class Engine:
                 self._wake_at(action.at_ns)
 
     def _dispatch(self, batch: Batch) -> None:
+        if batch.worker in self._unheard:
+            return  # lost while this was decided: the scheduler will hear of that, for this batch too
         mode = self._modes[batch.model][batch.mode]
         jobs = [self._live[part.job] for part in batch.parts]
         pairs = list(zip(jobs, batch.parts, strict=True))
@@ -379,6 +348,7 @@ class Engine:
         if self._failure is not None:
             return
         log.critical("the engine is broken: %s", why)
+        self._turns.close()
         self._refuse("it is broken")
         self._failure = ExecutionError(f"{why}; this is a fault of the server, which has to be started anew")
         for live in self._live.values():

@@ -4,6 +4,9 @@ import torch
 from torch import nn
 
 from mosel.models import selfmm, tvlt, vilt
+from mosel.models.avhubert.network import AVHubert
+from mosel.models.avhubert.shape import SHAPES as AVHUBERT_SHAPES
+from mosel.models.avhubert.vocabulary import DIGITS, placeholder, words
 from mosel.models.base import Model
 from mosel.models.registry import find, zoo
 from mosel.models.selfmm.network import SelfMM
@@ -30,6 +33,9 @@ def networks() -> dict[str, nn.Module]:
             made[f"vilt{suffix}"] = ViLT(vilt.SHAPES[size], 2)
             made[f"selfmm{suffix}"] = SelfMM(selfmm.SHAPES[size])
             made[f"tbn{suffix}"] = TBN(TBN_SHAPES[size])
+        for size, name in (("base", "avhubert"), ("large", "avhubert-large"), ("small", "avhubert-small")):
+            vocabulary = words(DIGITS) if size == "small" else placeholder()
+            made[name] = AVHubert(AVHUBERT_SHAPES[size], vocabulary)
         return made
 
 

@@ -18,15 +18,13 @@ from mosel.models.avhubert import preprocess
 from mosel.models.avhubert.shape import AUDIO_FEATURES, FRAMES_HZ, SHAPES, SIDE, Shape
 from mosel.models.avhubert.vocabulary import DIGITS, Vocabulary, placeholder, read_vocabulary, words
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import version_of
+from mosel.models.loading import PRECISIONS, version_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LARGEST = (max(preprocess.SIDES), max(preprocess.SIDES))
 """Frames as they arrive, in pixels."""
-
-PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
 
 
 def avhubert(

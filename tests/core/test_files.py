@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,13 @@ def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert files.cache_dir() == Path("/xdg/mosel")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files.cache_dir() == Path.home() / ".cache" / "mosel"
+
+
+def test_connections_are_limited_by_what_the_system_allows() -> None:
+    """A process that was started with a low limit raises its own as far as it may."""
+    code = (
+        "import resource; from mosel.core.files import allow_open_files; kind = resource.RLIMIT_NOFILE;"
+        "most = resource.getrlimit(kind)[1]; resource.setrlimit(kind, (64, most));"
+        "allow_open_files(); assert resource.getrlimit(kind) == (most, most) != (64, most)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

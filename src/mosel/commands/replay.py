@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from mosel.core.errors import ExecutionError, UsageError
+from mosel.core.files import allow_open_files
 from mosel.evaluation.replay import Replayed
 from mosel.evaluation.replay import replay as run_replay
 from mosel.evaluation.results import write_run
@@ -60,6 +61,7 @@ def replay(
         raise UsageError(f"--seed {seed}; expected a whole number from 0")
     found = find(model)
     jobs = read_workload(workload, {found.name: found.modality_names})
+    allow_open_files()
     limits = {"answer_limit_s": answer_limit, "give_up_s": give_up, "wait_s": wait}
     done = _with_progress(url, found, jobs, seed, limits, quiet)
     summary = write_run(done.run, output)

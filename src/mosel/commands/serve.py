@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 
 from mosel.core.errors import UsageError
+from mosel.core.files import allow_open_files
 from mosel.core.tables import Profile, read_profile
 from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
@@ -88,6 +89,7 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
         ExecutionError: no worker could be started, or the engine broke.
     """
     check_words(config)
+    allow_open_files()
     options = scheduler_options(config)
     with listen(parse_address(config.http)) as listening:
         models = {word: find(word) for word in config.models}

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def read_bytes(path: Path, limit_bytes: int = READ_LIMIT_BYTES) -> bytes:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def allow_open_files() -> None:
+    """Let this process hold as many files and connections open as it may; shells usually start with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cache_dir() -> Path:

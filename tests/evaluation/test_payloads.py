@@ -11,12 +11,13 @@ from mosel.evaluation.payloads import Payload, Payloads
 from mosel.frontend.protocol import decode
 from mosel.models.base import Modality, Model, Samples, Tensor
 
+WORDS = [np.full(1 + index, index, np.int64) for index in range(5)]
+
 
 def samples() -> Samples:
     """Five samples whose values are their own number; the words are of different lengths."""
-    words = [np.full(1 + index, index, np.int64) for index in range(5)]
     pixels = np.arange(5, dtype=np.float32)[:, None] * np.ones(3, np.float32)
-    return Samples({"text": {"words": words}, "image": {"pixels": pixels}}, np.arange(5))
+    return Samples({"text": {"words": WORDS}, "image": {"pixels": pixels}}, np.arange(5))
 
 
 def model(source: Any = samples) -> Model:
@@ -93,3 +94,16 @@ def test_a_model_without_samples_cannot_be_replayed(source: Any) -> None:
     """There is nothing to send without labelled samples."""
     with pytest.raises(ModelError, match="has no labelled samples"):
         Payloads(model(source), 0)
+
+
+def test_samples_are_of_the_length_that_the_job_says() -> None:
+    """With length buckets only samples of the job's bucket are sent; all where there is none, or none said."""
+    text = Modality("text", (Tensor("words", "INT64", (-1,), limits=(9,), per_length=1),))
+    only = model(lambda: Samples({"text": {"words": WORDS}}, np.arange(5)))
+    payloads = Payloads(replace(only, modalities=(text,), length_buckets=(2, 4, 9)), seed=0)
+
+    def sent(length: float | None) -> set[int]:
+        return set(payloads.make(replace(job(6), length=length)).indices.tolist())
+
+    assert [sent(length) for length in (1, 3, 4, 9)] == [{0, 1}, {2, 3}, {2, 3}, {4}]
+    assert sent(20) == sent(None) == {0, 1, 2, 3, 4}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mosel.core.errors import ModelError
-from mosel.models.base import DATATYPES, Modality, Model, Samples, Tensor, classification_score
+from mosel.models.base import DATATYPES, Modality, Model, Samples, Tensor, classification_score, metric_of
 
 SCORES = Tensor("scores", "FP32", (2,))
 TEXT = Modality("text", (Tensor("tokens", "INT64", (-1,), limits=(8,)),))
@@ -157,3 +157,10 @@ def test_a_ragged_output_has_its_lengths_beside_it() -> None:
     """Declared so, it is accepted."""
     outputs = (dataclasses.replace(SPOKEN, lengths=True), Tensor("spoken_lengths", "INT64", ()))
     assert declared(outputs=outputs).outputs == outputs
+
+
+def test_the_metric_is_a_mean_or_a_share() -> None:
+    """Of one number a sample the mean; of what is right and how much there is, the share, 0 at least."""
+    assert metric_of(np.array([1.0, 0.0, 0.5])) == 0.5
+    assert metric_of(np.array([[1.0, 1.0], [1.0, 3.0]])) == 0.5
+    assert metric_of(np.array([[-5.0, 1.0], [1.0, 1.0]])) == 0

@@ -36,6 +36,7 @@ class Payloads:
         self._model = model
         self._samples = labelled_samples(model)
         self._order = np.random.default_rng(seed).permutation(len(self._samples))
+        self._lengths = _lengths(model, self._samples)
         self._next = 0
 
     @property
@@ -44,10 +45,14 @@ class Payloads:
         return self._samples.labels
 
     def make(self, job: Job) -> Payload:
-        """Return the body of `job`; consecutive calls use consecutive samples."""
+        """Return the body of `job`; consecutive calls use consecutive samples.
+
+        Of a model with length buckets they are samples of the job's bucket, where there are any.
+        """
         places = np.arange(self._next, self._next + job.requests)
         self._next += job.requests
-        indices = self._order[places % len(self._order)]
+        fitting = self._fitting(job.length)
+        indices = fitting[places % len(fitting)]
         described: list[dict[str, Any]] = []
         raw: list[bytes] = []
         for tensor, array in self._tensors(job, indices):
@@ -62,6 +67,14 @@ class Payloads:
             )
         head = orjson.dumps({"id": job.id, "parameters": _parameters(job), "inputs": described})
         return Payload(b"".join((head, *raw)), len(head), indices)
+
+    def _fitting(self, length: float | None) -> NDArray[np.int64]:
+        limits = self._model.length_buckets
+        if length is None or not limits:
+            return self._order
+        buckets = np.searchsorted(limits, self._lengths[self._order])
+        found = self._order[buckets == np.searchsorted(limits, length)]
+        return found if len(found) else self._order
 
     def _tensors(self, job: Job, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
         for modality in self._model.modalities:
@@ -81,6 +94,16 @@ def labelled_samples(model: Model) -> Samples:
     if samples is None or not len(samples):
         raise ModelError(f"model {model.name!r} has no labelled samples; a replay sends these as its requests")
     return samples
+
+
+def _lengths(model: Model, samples: Samples) -> NDArray[np.float64]:
+    """Return how long each sample is, 0 where no tensor tells."""
+    tensors = {t.name: samples.inputs[m.name][t.name] for m in model.modalities for t in m.inputs}
+    lengths = [
+        model.length_of({name: np.shape(values[index]) for name, values in tensors.items()})
+        for index in range(len(samples) if model.length_buckets else 0)
+    ]
+    return np.array([length or 0.0 for length in lengths])
 
 
 def _parameters(job: Job) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+from numpy.typing import NDArray
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
 from mosel.core.errors import BadAnswerError, NotReadyError
@@ -24,7 +25,7 @@ from mosel.evaluation.payloads import Payload, Payloads
 from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
 from mosel.evaluation.results import JobResult, Run
 from mosel.evaluation.workload import Workload
-from mosel.models.base import Model
+from mosel.models.base import Model, metric_of
 
 LEAD_S = 0.2
 """Between the last preparation and the workload's time 0."""
@@ -184,7 +185,7 @@ def _client_view(
     answered = [each for each in zip(jobs, sent, rows, strict=True) if each[1].reply and each[1].reply.outputs]
     requests = sum(job.requests for job, _, _ in answered)
     late = sum(job.requests for job, one, _ in answered if (one.received_ns or 0) > job.deadline_ns)
-    measured = sum(_score(model, one, payloads) for _, one, _ in answered)
+    scores = [_scores(model, one, payloads) for _, one, _ in answered] if model.trained else []
     promised = sum((row.accuracy or 0.0) * job.requests for job, _, row in answered)
     return {
         "send_lag_ms": {
@@ -194,11 +195,11 @@ def _client_view(
         },
         "answered_requests": requests,
         "late_share": late / requests if requests else None,
-        "accuracy": measured / requests if requests else None,
+        "accuracy": metric_of(np.concatenate(scores)) if scores else None,
         "promised_accuracy": promised / requests if requests else None,
     }
 
 
-def _score(model: Model, one: Sent, payloads: Payloads) -> float:
+def _scores(model: Model, one: Sent, payloads: Payloads) -> NDArray[np.float64]:
     assert one.reply is not None
-    return float(model.score(one.reply.outputs, payloads.labels[one.payload.indices]).sum())
+    return model.score(one.reply.outputs, payloads.labels[one.payload.indices])

@@ -170,6 +170,13 @@ def classification_score(outputs: "Arrays", labels: "NDArray[Any]") -> "NDArray[
     return hits
 
 
+def metric_of(scores: "NDArray[np.float64]") -> float:
+    """Return the metric of what `Model.score` gave samples: the mean, or the share that is right."""
+    if scores.ndim == 1:
+        return float(scores.mean())
+    return max(0.0, float(scores[:, 0].sum() / scores[:, 1].sum()))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that can be profiled and served.

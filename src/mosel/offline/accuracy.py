@@ -17,7 +17,7 @@ from scipy import special
 from mosel.core.errors import FileError, ModelError
 from mosel.core.files import read_bytes
 from mosel.core.types import mode_name
-from mosel.models.base import Model, Samples
+from mosel.models.base import Model, Samples, metric_of
 from mosel.offline.journal import Journal, Scored
 from mosel.offline.samples import Parts, prepared
 from mosel.offline.settings import Column
@@ -202,5 +202,4 @@ def _checked_shares(where: str, scores: NDArray[np.float64]) -> NDArray[np.float
 
 
 def _summary(scores: NDArray[np.float64]) -> Accuracy:
-    mean = scores.mean() if scores.ndim == 1 else max(0.0, scores[:, 0].sum() / scores[:, 1].sum())
-    return Accuracy(float(mean), lower_bound(scores), len(scores))
+    return Accuracy(metric_of(scores), lower_bound(scores), len(scores))

@@ -157,7 +157,7 @@ class Cell:
         if self._policy.shares:
             for lane in self.lanes:
                 if _row(lane, progress) is not None:
-                    _note(lane, progress.sides[lane.kind], now_ns)
+                    _note(lane, progress.sides[lane.kind], now_ns, int(self.crew.up.sum()))
 
     def hopeless(self, now_ns: int) -> list[Progress]:
         """Return the jobs that could not be served even if they were next, in deadline order."""
@@ -332,12 +332,14 @@ def _row(lane: Lane, progress: Progress) -> int | None:
     return None if side is None else lane.queue.row(side)
 
 
-def _note(lane: Lane, side: LiveJob, now_ns: int) -> None:
+def _note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
     low, high = side.shared
     work_ns = lane.kind.amortised.menu.work_ns
     worth = side.job.requests * side.job.weight
     cost_ns = work_ns[low] / worth if worth > 0 else np.inf
-    lane.demand.observe(now_ns, float(cost_ns), float(work_ns[low]), float(work_ns[high - 1]))
+    least_ns, full_ns = float(work_ns[low]), float(work_ns[high - 1])
+    slo_ns = side.job.deadline_ns - side.job.arrival_ns
+    lane.demand.observe(now_ns, float(cost_ns), least_ns, full_ns, slo_ns, workers)
 
 
 def _next_late_ns(queue: JobQueue, now_ns: int) -> int | None:

@@ -3,6 +3,9 @@
 Every job is noted with its cost (work per worth, at its cheapest) in one of logarithmic bins, and forgotten
 exponentially. From this a policy reads how much time jobs yet to come that are cheaper than a given one will
 want, as a share of one worker, and how much all would take at their cheapest and at their most accurate.
+
+Beside the rate stands the worst burst: how far behind workers would have fallen that run nothing but the
+cheapest. That is what has to be kept free for the next burst of its kind.
 """
 
 import math
@@ -13,6 +16,9 @@ from numpy.typing import NDArray
 MEMORY_NS = 1_000_000_000
 """The time constant of forgetting."""
 
+BURST_MEMORY_NS = 30_000_000_000
+"""The time constant of forgetting bursts: they are rarer than arrivals."""
+
 BINS_PER_OCTAVE = 4
 BINS = 40 * BINS_PER_OCTAVE
 """Costs from 1 ns to 2⁴⁰ ns (18 minutes) per unit of worth."""
@@ -21,15 +27,19 @@ BINS = 40 * BINS_PER_OCTAVE
 class Demand:
     """Arrivals of late; one for each scheduler."""
 
-    __slots__ = ("_at_ns", "_began_ns", "_full", "_work")
+    __slots__ = ("_at_ns", "_backlog_ns", "_began_ns", "_burst_ns", "_full", "_work")
 
     def __init__(self) -> None:
         self._work = np.zeros(BINS)
         self._full = 0.0
         self._at_ns = 0
         self._began_ns: int | None = None
+        self._backlog_ns = 0.0
+        self._burst_ns = 0.0
 
-    def observe(self, now_ns: int, cost_ns: float, work_ns: float, full_ns: float) -> None:
+    def observe(
+        self, now_ns: int, cost_ns: float, work_ns: float, full_ns: float, slo_ns: int, workers: int
+    ) -> None:
         """Note a job.
 
         Args:
@@ -37,7 +47,10 @@ class Demand:
             cost_ns: its least work per worth.
             work_ns: its least work.
             full_ns: its work at its most accurate.
+            slo_ns: its latency SLO; more backlog than that is given up.
+            workers: how many there are.
         """
+        self._fall_behind(now_ns, work_ns, slo_ns, max(workers, 1))
         self._forget(now_ns)
         self._work[_bin(cost_ns)] += work_ns
         self._full += full_ns
@@ -56,6 +69,18 @@ class Demand:
     def full(self, now_ns: int) -> float:
         """Return the work of all jobs at their most accurate, per time."""
         return self._full * self._rate(now_ns)
+
+    def burst_ns(self, now_ns: int) -> float:
+        """Return the most work that was behind at once of late, had nothing run but the cheapest."""
+        if self._began_ns is None:
+            return 0.0
+        return self._burst_ns * math.exp((self._at_ns - now_ns) / BURST_MEMORY_NS)
+
+    def _fall_behind(self, now_ns: int, work_ns: float, slo_ns: int, workers: int) -> None:
+        passed_ns = 0 if self._began_ns is None else now_ns - self._at_ns
+        left_ns = max(0.0, self._backlog_ns - passed_ns * workers)
+        self._backlog_ns = min(left_ns + work_ns, float(slo_ns * workers))
+        self._burst_ns = max(self._burst_ns * math.exp(-passed_ns / BURST_MEMORY_NS), self._backlog_ns)
 
     def _forget(self, now_ns: int) -> None:
         if self._began_ns is None:

@@ -6,9 +6,8 @@ requests run in each class; its cost is that of its cheapest option at each clas
 
 1. Accept, the least work per worth first, every job with which all accepted ones still meet their deadlines,
    keeping back a share of the time for jobs yet to come that are cheaper (`share`).
-2. Restore accuracy where the accepted work leaves time before `spare_ns`.
-3. Run the batch that loses least per useful nanosecond: worth that it makes late, and time that a fuller
-   batch would have saved, priced at what the costliest accepted job is worth.
+2. Restore accuracy, the most per work first, where the time that the accepted work leaves allows (`spare_ns`).
+3. Run the batch that loses least per useful nanosecond (`solve/next_batch.py`).
 
 Deadlines are looked at in at most `GROUPS` groups, so that the cost of a choice grows with the queue, not with
 its square. Nothing here knows a job, a clock or a worker; `online/policies/joint.py` prepares the columns.
@@ -20,15 +19,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mosel.solve.assign import _greedy
+from mosel.solve.next_batch import cost, fill, next_batch
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 GROUPS = 128
 """Up to this many jobs every deadline stands for itself."""
-
-UNKNOWN = 1 << 60
 
 
 class Classes(NamedTuple):
@@ -72,7 +69,7 @@ class Queue(NamedTuple):
         worth: what serving it on time is worth.
         low, high: its options in the menu, cheapest first.
         share: of the time until `by_ns`, what may be planned when this job is taken in.
-        spare_ns: how much work may be planned up to it where accuracy is restored.
+        spare_ns: how much more than the cheapest may be planned up to it where accuracy is restored.
     """
 
     by_ns: Ints
@@ -84,95 +81,101 @@ class Queue(NamedTuple):
     spare_ns: Ints
 
 
+class Care(NamedTuple):
+    """How much is kept back.
+
+    Attributes:
+        accept: by how much planned work is inflated when a job is accepted: batches will not all be the best.
+        restore: the same where accuracy is restored.
+        cheap_first: how much worth per nanosecond counts beside what a batch loses.
+    """
+
+    accept: float
+    restore: float
+    cheap_first: float
+
+
 class Choice(NamedTuple):
-    """The next batch; `size` is 0 if there is none.
+    """The next batch; `rows` is empty if there is none.
 
     Attributes:
         kind: its class.
-        size: how many requests.
+        rows: whose requests it holds, in deadline order.
+        counts: how many of each.
         accepted: which jobs are meant to be served.
         option: each job's option.
     """
 
     kind: int
-    size: int
+    rows: Ints
+    counts: Ints
     accepted: NDArray[np.bool_]
     option: Ints
 
 
-def choose(
-    queue: Queue, menu: Menu, classes: Classes, start_ns: int, *, reserve: float, cheap_first: float
-) -> Choice:
-    """Return the next batch for a worker that is free at `start_ns`.
-
-    Args:
-        queue: the jobs.
-        menu: their options.
-        classes: what batches cost.
-        start_ns: when the batch would start.
-        reserve: by how much planned work is inflated when a job is accepted.
-        cheap_first: how much worth per nanosecond counts beside what is lost.
-    """
-    kind, size, accepted, option = _choose(*queue, *menu, *classes, start_ns, reserve, cheap_first)
-    return Choice(int(kind), int(size), accepted, option)
+def choose(queue: Queue, menu: Menu, classes: Classes, start_ns: int, care: Care) -> Choice:
+    """Return the next batch for a worker that is free at `start_ns`."""
+    kind, rows, counts, accepted, option = _choose(*queue, *menu, *classes, start_ns, *care)
+    return Choice(int(kind), rows, counts, accepted, option)
 
 
 @njit(cache=True, nogil=True)
 def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
-    latency: Any, cover: Any, unit: Any, start: int, reserve: float, cheap_first: float,
+    latency: Any, cover: Any, unit: Any, start: int, accept: float, restore: float, cheap_first: float,
 ) -> Any:  # fmt: skip
     jobs = len(by)
+    groups = min(jobs, GROUPS)
+    group, by_group, room_group, spare_group = _grouped(by, room, spare, groups)
     density = np.empty(jobs, np.float64)
     for job in range(jobs):
         density[job] = work[low[job]] / max(worth[job], 1e-9)
     order = np.argsort(density, kind="mergesort")
-    groups = min(jobs, GROUPS)
-    group = np.empty(jobs, np.int64)
-    by_group = np.empty(groups, np.int64)
-    room_group = np.empty(groups, np.int64)
-    for job in range(jobs - 1, -1, -1):
-        group[job] = job * groups // jobs
-        by_group[group[job]] = by[job]
-        room_group[group[job]] = room[job]
     ahead = np.zeros((groups, len(unit)), np.int64)
     total = np.zeros(groups, np.int64)
     option = low.copy()
     accepted = np.zeros(jobs, np.bool_)
-    full_share = np.ones(jobs, np.float64)
-    for attempt in range(2):
-        limits, factor = (share, reserve) if attempt == 0 else (full_share, 1.0)
+    taken = _accept(
+        order, group, room_group, option, share, accept, first, pair_class, pair_count, cover, unit,
+        ahead, total, accepted,
+    )  # fmt: skip
+    if not taken:  # whatever is kept back, a worker does not idle beside a job that it can serve
         taken = _accept(
-            order, group, room_group, option, limits, factor, first, pair_class, pair_count, cover, unit,
+            order, group, room_group, option, np.ones(jobs), 1.0, first, pair_class, pair_count, cover, unit,
             ahead, total, accepted,
         )  # fmt: skip
-        if taken:
-            break
-    if not accepted.any():
-        return -1, 0, accepted, option
+    if not taken:
+        return -1, np.empty(0, np.int64), np.empty(0, np.int64), accepted, option
     _restore(
-        room_group, spare, group, low, high, work, accuracy, first, pair_class, pair_count, cover, unit,
-        ahead, total, accepted, option,
+        group, room_group, spare_group, low, high, work, accuracy, first, pair_class, pair_count, cover, unit,
+        restore, ahead, total, accepted, option,
     )  # fmt: skip
     price = np.inf
     for job in range(jobs):
         if accepted[job]:
             price = min(price, 1.0 / max(density[job], 1e-9))
-    kind, size = _next_batch(
+    kind, size = next_batch(
         group, by_group, room_group, worth, work, low, first, pair_class, pair_count, latency, cover, unit,
         ahead, total, accepted, option, start, price, cheap_first,
     )  # fmt: skip
-    return kind, size, accepted, option
+    rows, counts = fill(by, first, pair_class, pair_count, latency, accepted, option, start, kind, size)
+    return kind, rows, counts, accepted, option
 
 
 @njit(cache=True, nogil=True)
-def _cost(cover: Any, unit: Any, kind: int, requests: int) -> Any:
-    """The least latency of so many requests of a class; beyond the table by the best batch's rate."""
-    most = cover.shape[1] - 1
-    if requests <= most:
-        return cover[kind, requests]
-    return cover[kind, most] + np.int64((requests - most) * unit[kind])
+def _grouped(by: Any, room: Any, spare: Any, groups: int) -> Any:
+    """Each job's group, and what holds for the first job of each (for `spare` the least)."""
+    jobs = len(by)
+    group = np.empty(jobs, np.int64)
+    by_group = np.empty(groups, np.int64)
+    room_group = np.empty(groups, np.int64)
+    spare_group = np.full(groups, np.int64(1) << 60)
+    for job in range(jobs - 1, -1, -1):
+        at = job * groups // jobs
+        group[job], by_group[at], room_group[at] = at, by[job], room[job]
+        spare_group[at] = min(spare_group[at], spare[job])
+    return group, by_group, room_group, spare_group
 
 
 @njit(cache=True, nogil=True)
@@ -188,13 +191,11 @@ def _accept(
     for job in order:
         low, high = first[option[job]], first[option[job] + 1]
         fits = True
-        for at in range(group[job], groups):
+        for at in range(groups - 1, group[job] - 1, -1):  # the last is full first
             extra = np.int64(0)
             for pair in range(low, high):
-                kind = pair_class[pair]
-                extra += _cost(cover, unit, kind, ahead[at, kind] + pair_count[pair]) - _cost(
-                    cover, unit, kind, ahead[at, kind]
-                )
+                kind, before = pair_class[pair], ahead[at, pair_class[pair]]
+                extra += cost(cover, unit, kind, before + pair_count[pair]) - cost(cover, unit, kind, before)
             planned = total[at] + extra
             if planned > room[at] or planned * reserve > room[at] * share[job]:
                 fits = False
@@ -213,136 +214,87 @@ def _accept(
 
 @njit(cache=True, nogil=True)
 def _restore(
-    room: Any, spare: Any, group: Any, low: Any, high: Any, work: Any, accuracy: Any,
+    group: Any, room: Any, spare: Any, low: Any, high: Any, work: Any, accuracy: Any,
     first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
-    ahead: Any, total: Any, accepted: Any, option: Any,
+    reserve: float, ahead: Any, total: Any, accepted: Any, option: Any,
 ) -> None:  # fmt: skip
-    """Move accepted jobs to more accurate options while the work fits into `spare` and `room`."""
-    rows = np.flatnonzero(accepted)
-    planned = np.int64(0)
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    for index, job in enumerate(rows):
-        planned += work[low[job]]
-        if planned > spare[job]:
-            return
-        offsets[index + 1] = offsets[index] + high[job] - low[job]
-    latencies = np.empty(offsets[-1], np.int64)
-    gains = np.empty(offsets[-1], np.float64)
-    budget = np.empty(len(rows), np.int64)
-    for index, job in enumerate(rows):
-        latencies[offsets[index] : offsets[index + 1]] = work[low[job] : high[job]]
-        gains[offsets[index] : offsets[index + 1]] = accuracy[low[job] : high[job]]
-        budget[index] = spare[job]
-    for index in range(len(rows) - 2, -1, -1):
-        budget[index] = min(budget[index], budget[index + 1])
-    picked = _greedy(offsets, latencies, gains, budget)[0]
-    if len(picked) == 0:
-        return
-    before = ahead.copy(), total.copy()
-    for index, job in enumerate(rows):
-        option[job] = low[job] + picked[index]
-    _recount(group, first, pair_class, pair_count, cover, unit, ahead, total, accepted, option)
+    """Move accepted jobs to more accurate options, the most per work first, while the work fits.
+
+    Every group's work, times `reserve`, has to stay within `room`, and what it grew by within `spare`.
+    """
+    limit = np.empty(len(room), np.int64)
+    most = np.int64(0)
     for at in range(len(room)):
-        if total[at] > room[at]:
-            ahead[:], total[:] = before
-            for job in rows:
-                option[job] = low[job]
-            return
+        limit[at] = min(np.int64(room[at] / reserve), total[at] + spare[at])
+        most = max(most, limit[at] - total[at])
+    if most <= 0:
+        return
+    step_job, step_to, rise = _steps(low, high, work, accuracy, accepted)
+    blocked = np.zeros(len(group), np.bool_)
+    for index in np.argsort(-rise, kind="mergesort"):
+        job = step_job[index]
+        to = low[job] + step_to[index]
+        while not blocked[job] and option[job] < to:
+            if _move(
+                job, to, group, limit, option, first, pair_class, pair_count, cover, unit, ahead, total
+            ):  # fmt: skip
+                break
+            to -= 1  # a part of the step may fit where the whole does not
+            blocked[job] = to == option[job]
 
 
 @njit(cache=True, nogil=True)
-def _recount(
-    group: Any, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
-    ahead: Any, total: Any, accepted: Any, option: Any,
-) -> None:  # fmt: skip
-    """Sum up the accepted jobs' options up to each group."""
-    ahead[:] = 0
-    for job in range(len(group)):
+def _steps(low: Any, high: Any, work: Any, accuracy: Any, accepted: Any) -> Any:
+    """The upper concave hull of each accepted job's options: (job, option reached, accuracy per work)."""
+    most = 0
+    for job in range(len(low)):
         if accepted[job]:
-            for pair in range(first[option[job]], first[option[job] + 1]):
-                ahead[group[job], pair_class[pair]] += pair_count[pair]
-    for at in range(len(total)):
-        total[at] = 0
-        for kind in range(ahead.shape[1]):
-            if at:
-                ahead[at, kind] += ahead[at - 1, kind]
-            total[at] += _cost(cover, unit, kind, ahead[at, kind])
+            most += high[job] - low[job]
+    step_job = np.empty(most, np.int64)
+    step_to = np.empty(most, np.int64)
+    rises = np.empty(most, np.float64)
+    count = 0
+    for job in range(len(low)):
+        if not accepted[job]:
+            continue
+        begin = count
+        for to in range(low[job] + 1, high[job]):
+            while True:
+                at = low[job] if count == begin else low[job] + step_to[count - 1]
+                rise = (accuracy[to] - accuracy[at]) / max(work[to] - work[at], np.int64(1))
+                if count == begin or rises[count - 1] > rise:
+                    break
+                count -= 1
+            step_job[count], step_to[count], rises[count] = job, to - low[job], rise
+            count += 1
+    return step_job[:count], step_to[:count], rises[:count]
 
 
 @njit(cache=True, nogil=True)
-def _next_batch(
-    group: Any, by: Any, room: Any, worth: Any, work: Any, low: Any,
-    first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any,
-    ahead: Any, total: Any, accepted: Any, option: Any, start: int, price: float, cheap_first: float,
+def _move(
+    job: int, to: int, group: Any, limit: Any, option: Any,
+    first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any, ahead: Any, total: Any,
 ) -> Any:  # fmt: skip
-    """Return the class and size of the batch with the least loss per useful nanosecond."""
-    jobs, groups, kinds = len(group), len(by), len(unit)
-    worth_group = np.zeros(groups, np.float64)
-    for job in range(jobs):
-        if accepted[job]:
-            worth_group[group[job]] += worth[job]
-    own = np.zeros(groups, np.int64)
-    best, best_kind, best_size = np.inf, -1, 0
-    for kind in range(kinds):
-        demand = ahead[groups - 1, kind]
-        if demand == 0:
-            continue
-        own[:] = 0
-        rates = np.zeros(demand, np.float64)
-        filled = 0
-        for job in range(jobs):
-            if not accepted[job]:
-                continue
-            for pair in range(first[option[job]], first[option[job] + 1]):
-                if pair_class[pair] == kind:
-                    own[group[job]] += pair_count[pair]
-                    for _ in range(pair_count[pair]):
-                        rates[filled] = worth[job] * unit[kind] / max(work[low[job]], np.int64(1))
-                        filled += 1
-        top = min(latency.shape[1] - 1, demand)
-        size = 0
-        gained = 0.0
-        while size < top:
-            step = 1 if size < 8 else max(1, size // 4)
-            following = min(top, size + step)
-            for index in range(size, following):
-                gained += rates[index]
-            size = following
-            took = latency[kind, size]
-            if took >= UNKNOWN:
-                continue
-            lost, wasted = _lost(
-                kind, size, took, start, by, room, total, ahead, own, worth_group, cover, unit, jobs
-            )
-            useful = max(unit[kind] * (size - wasted), 1e-3)
-            score = (lost + price * (took - useful) - cheap_first * gained * (size - wasted) / size) / useful
-            if score < best:
-                best, best_kind, best_size = score, kind, size
-    return best_kind, best_size
-
-
-@njit(cache=True, nogil=True)
-def _lost(
-    kind: int, size: int, took: int, start: int, by: Any, room: Any, total: Any, ahead: Any, own: Any,
-    worth: Any, cover: Any, unit: Any, jobs: int,
-) -> Any:  # fmt: skip
-    """What is lost by running this batch now: (worth of jobs that become late, requests run in vain)."""
-    lost, relief, wasted = 0.0, np.int64(0), 0
-    left = size
-    for at in range(len(by)):
-        before = ahead[at, kind]
-        rest = total[at] - _cost(cover, unit, kind, before) + _cost(cover, unit, kind, max(before - size, 0))
-        rest -= relief
-        space = room[at] - min(np.int64(took), max(by[at] - start, np.int64(0)))
-        taken = min(left, own[at])
-        left -= taken
-        early = taken > 0 and start + took > by[at]
-        if rest <= space and not early:
-            continue
-        mine = total[at] - (total[at - 1] if at else np.int64(0))
-        whole = early or len(by) == jobs
-        part = 1.0 if whole else min(1.0, (rest - space) / max(mine, np.int64(1)))
-        lost += part * worth[at]
-        relief += np.int64(part * mine)
-        wasted += int(part * taken)
-    return lost, wasted
+    """Move a job to another option if every group's work stays within its limit; whether it did."""
+    groups, kinds = len(limit), len(unit)
+    change = np.zeros(kinds, np.int64)
+    for pair in range(first[option[job]], first[option[job] + 1]):
+        change[pair_class[pair]] -= pair_count[pair]
+    for pair in range(first[to], first[to + 1]):
+        change[pair_class[pair]] += pair_count[pair]
+    kinds_moved = np.flatnonzero(change)
+    more = np.empty(groups, np.int64)
+    for at in range(groups - 1, group[job] - 1, -1):
+        extra = np.int64(0)
+        for kind in kinds_moved:
+            before = ahead[at, kind]
+            extra += cost(cover, unit, kind, before + change[kind]) - cost(cover, unit, kind, before)
+        if extra > 0 and total[at] + extra > limit[at]:
+            return False
+        more[at] = extra
+    for at in range(group[job], groups):
+        total[at] += more[at]
+        for kind in kinds_moved:
+            ahead[at, kind] += change[kind]
+    option[job] = to
+    return True

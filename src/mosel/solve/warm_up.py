@@ -4,7 +4,7 @@ import numpy as np
 
 from mosel.solve.assign import Options, Search, keep_feasible
 from mosel.solve.cover import cheapest_batches, frontiers
-from mosel.solve.joint import Classes, Menu, Queue, choose
+from mosel.solve.joint import Care, Classes, Menu, Queue, choose
 from mosel.solve.large import LargeJobs
 from mosel.solve.line_up import Batches, ends_alone
 
@@ -34,4 +34,4 @@ def _warm_up_joint() -> None:
     queue = Queue(two * 50, two * 50, np.ones(2), two - 1, two.copy(), np.ones(2), two * 50)
     menu = Menu(two, np.ones(2), np.arange(3), np.zeros(2, np.int64), np.ones(2, np.int64))
     classes = Classes(np.array([[0, 2, 3]]), np.array([[0, 2, 3]]), np.array([1.5]))
-    choose(queue, menu, classes, 0, reserve=1.1, cheap_first=0.1)
+    choose(queue, menu, classes, 0, Care(1.0, 1.0, 0.1))

@@ -3,19 +3,23 @@
 It maximises the worth of requests served on time, then accuracy. The mathematics is in `solve/joint.py`; what
 is decided here is how much time is kept back. For a job that costs more work per worth than others, the time
 that cheaper jobs have been taking of late is not its to plan with: they will come again before it is done.
-Accuracy is restored into time that the arrivals of late leave free.
+Accuracy is restored with time that would be free even if the worst burst of late came again, and freely where
+arrivals would leave workers idle at full accuracy.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mosel.online.policies.base import BatchChoice, Decision, View, head_batch
-from mosel.solve.joint import Choice, Queue, choose
+from mosel.solve.joint import Care, Choice, Queue, choose
 
-RESERVE = 1.1
+RESERVE = 1.02
 """By how much planned work is inflated when a job is accepted: batches will not all be the best ones."""
 
-KEPT_BACK = 0.55
+RESTORE_RESERVE, BUSY_RESERVE = 1.03, 0.3
+"""The same where accuracy is restored: at light demand, and by how much more where it is not light."""
+
+KEPT_BACK = 0.4
 """How much of the time that cheaper jobs took of late is kept back for those to come."""
 
 LEAST_SHARE = 0.15
@@ -24,14 +28,14 @@ LEAST_SHARE = 0.15
 CHEAP_FIRST = 0.1
 """How much worth per time counts beside what a batch would make late."""
 
-BUSY_BACKLOG = 0.3
-"""Where arrivals would fill the workers at full accuracy: how much of its latency SLO may be planned ahead."""
+FREE = 0.5
+"""How much of the time that the worst burst of late would leave goes to accuracy."""
 
 LIGHT, LIGHT_WIDTH = 1.5, 0.6
-"""Demand at full accuracy, per worker: below this, less the width, all of the latency SLO may be planned."""
+"""Demand at full accuracy, per worker: below this, less the width, it is light."""
 
-FULL, FULL_WIDTH = 1.0, 0.5
-"""Demand at the cheapest, per worker: from this on accuracy is not restored; it fades over the width."""
+LIGHT_BACKLOG = 0.65
+"""How much of its latency SLO may be planned ahead for accuracy at light demand, whatever bursts came."""
 
 
 def joint(view: View) -> Decision:
@@ -39,16 +43,11 @@ def joint(view: View) -> Decision:
     queue = view.queue
     if not len(queue):
         return Decision()
-    if any(live.faults for live in queue.jobs):  # what such a job takes down should be no other job
+    if queue.faulty:  # what such a job takes down should be no other job
         return Decision(batch=_faulty(view))
-    chosen = choose(
-        _columns(view),
-        view.amortised.menu,
-        view.amortised.classes,
-        view.start_ns,
-        reserve=RESERVE,
-        cheap_first=CHEAP_FIRST,
-    )
+    light = _light(view)
+    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST)
+    chosen = choose(_columns(view, light), view.amortised.menu, view.amortised.classes, view.start_ns, care)
     return Decision(batch=_batch(view, chosen) or _alone(view))
 
 
@@ -58,55 +57,38 @@ def _faulty(view: View) -> BatchChoice | None:
     return head_batch(view, {}, np.array([row]))
 
 
-def _columns(view: View) -> Queue:
-    queue = view.queue
-    workers = view.power
-    worth, low, high = queue.floats("worth").copy(), queue.ints("low").copy(), queue.ints("high").copy()
-    cost_ns = view.amortised.menu.work_ns[low] / np.maximum(worth, 1e-9)
-    taken = view.demand.below(cost_ns, view.now_ns) / workers
+def _light(view: View) -> float:
+    """How light demand is, from 0 to 1: whether workers keep up at full accuracy."""
+    full = view.demand.full(view.now_ns) / view.power
+    return min(1.0, max(0.0, (LIGHT - full) / LIGHT_WIDTH))
+
+
+def _columns(view: View, light: float) -> Queue:
+    queue, menu = view.queue, view.amortised.menu
+    worth, low, high = queue.floats("worth"), queue.ints("low"), queue.ints("high")
+    cost_ns = menu.work_ns[low] / np.maximum(worth, 1e-9)
+    taken = view.demand.below(cost_ns, view.now_ns) / view.power
     share = np.clip(1 - KEPT_BACK * taken, LEAST_SHARE, 1)
     room_ns = np.maximum(view.budget_ns(), 0)
-    spare_ns = np.minimum(room_ns, _spare_ns(view, workers))
+    spare_ns = _spare_ns(view, light, menu.work_ns[low])
     return Queue(view.by_ns, room_ns, worth, low, high, share, spare_ns)
 
 
-def _spare_ns(view: View, workers: float) -> NDArray[np.int64]:
-    """How much work may be planned up to each job where accuracy is restored."""
-    light = np.clip((LIGHT - view.demand.full(view.now_ns) / workers) / LIGHT_WIDTH, 0, 1)
-    fading = np.clip((FULL - view.demand.least(view.now_ns) / workers) / FULL_WIDTH, 0, 1)
-    part = max(float(light), BUSY_BACKLOG * float(fading))
-    slo_ns = view.queue.ints("deadline_ns") - view.queue.ints("arrival_ns")
-    spare_ns: NDArray[np.int64] = (part * slo_ns * workers).astype(np.int64)
+def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How much more work than the cheapest may be planned up to each job where accuracy is restored."""
+    others_ns = work_ns.sum() - work_ns
+    slo_ns = (view.queue.ints("deadline_ns") - view.queue.ints("arrival_ns")) * view.power
+    after_burst_ns = FREE * (slo_ns - view.demand.burst_ns(view.now_ns) - others_ns)
+    freely_ns = light * (LIGHT_BACKLOG * slo_ns - others_ns)
+    spare_ns: NDArray[np.int64] = np.maximum(np.maximum(after_burst_ns, freely_ns), 0).astype(np.int64)
     return spare_ns
 
 
 def _batch(view: View, chosen: Choice) -> BatchChoice | None:
-    """Fill the batch from accepted jobs in deadline order; without those that it would make late."""
-    table, mode, bucket = view.amortised.owner(chosen.kind)
-    latency_ns, size = table.latency_ns[mode, bucket], chosen.size
-    while size:
-        parts = _share(view, chosen, size, view.by_ns - int(latency_ns[size]))
-        filled = sum(count for _, count in parts)
-        if filled == size:
-            return BatchChoice(table, mode, bucket, parts)
-        sizes = table.batch_sizes(mode, bucket)
-        size = int(sizes[sizes <= filled][-1]) if filled else 0
-    return None
-
-
-def _share(view: View, chosen: Choice, size: int, latest_ns: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Return up to `size` requests of the batch's class, of jobs for which it starts early enough."""
-    menu, left, parts = view.amortised.menu, size, []
-    for row in np.flatnonzero(chosen.accepted & (latest_ns >= view.start_ns)):
-        option = chosen.option[row]
-        pairs = slice(menu.first[option], menu.first[option + 1])
-        mine = int(menu.pair_count[pairs][menu.pair_class[pairs] == chosen.kind].sum())
-        if count := min(left, mine):
-            parts.append((int(row), count))
-            left -= count
-        if not left:
-            break
-    return tuple(parts)
+    if not len(chosen.rows):
+        return None
+    parts = tuple(zip(chosen.rows.tolist(), chosen.counts.tolist(), strict=True))
+    return BatchChoice(*view.amortised.owner(chosen.kind), parts)
 
 
 def _alone(view: View) -> BatchChoice | None:

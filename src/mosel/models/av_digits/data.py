@@ -9,6 +9,7 @@ none. Batches and tensors of a framework are not known here.
 
 import functools
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -23,6 +24,8 @@ from mosel.models.base import Samples
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MOST_LETTERS, MOST_FRAMES, MELS, VIDEO_FRAMES, SIDE = 16, 80, 32, 8, 28
+
+Varying = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 SPEECH_FILE = Path(__file__).with_name("speech.npz")
 DIGITS_FILE = Path(__file__).with_name("digits.npz")
@@ -64,11 +67,22 @@ def samples(split: Split = Split.TEST, count: int = 2000, seed: int = 0) -> Samp
     )
 
 
-def draw(split: Split, count: int, rng: np.random.Generator, video_frames: int = VIDEO_FRAMES) -> Draw:
-    """Draw `count` samples of `split`, balanced by class and in random order, each distorted anew."""
+def draw(
+    split: Split,
+    count: int,
+    rng: np.random.Generator,
+    video_frames: int = VIDEO_FRAMES,
+    vary: Varying | None = None,
+) -> Draw:
+    """Draw `count` samples of `split`, balanced by class and in random order, each distorted anew.
+
+    `vary`, if given, turns each clean clip of speech, (frames, MELS), into another before noise is added.
+    """
     labels = rng.permutation(np.arange(count) % len(WORDS))
     speech, digits = _speech(), _digits()
     clips = [speech.clip(index) for index in _matching(labels, speech.digit, speech.split == split, rng)]
+    if vary is not None:
+        clips = [vary(clip, rng) for clip in clips]
     images = digits.images[_matching(labels, digits.digit, digits.split == split, rng)]
     return Draw(
         text=[distort.mistype(WORDS[label], MOST_LETTERS, rng) for label in labels],

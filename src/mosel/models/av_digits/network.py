@@ -60,28 +60,36 @@ class AVDigits(nn.Module):
 
 
 class TextBranch(nn.Module):
-    """Letters to logits: an embedding, a GRU along the word, the largest response anywhere."""
+    """Letters to logits: one transformer layer applied again and again, as in ALBERT (Lan et al. 2020)."""
 
-    def __init__(self, width: int = 96) -> None:
+    def __init__(self, width: int = 160, letters: int = 16, depth: int = 6) -> None:
         super().__init__()
         self.embed = nn.Embedding(CODES, width)
-        self.along = nn.GRU(width, width, num_layers=2, batch_first=True)
+        self.place = nn.Embedding(letters, width)
+        self.layer = nn.TransformerEncoderLayer(width, 4, 4 * width, 0.0, batch_first=True, norm_first=True)
+        self.depth = depth
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(width, CLASSES))
 
     def forward(self, text: Tensor) -> Tensor:
         """Return logits (batch, 10) of ASCII codes (batch, letters)."""
-        hidden, _ = self.along(self.embed(text.int()))  # forwards only: what follows the word changes nothing
-        padding = (text == 0).unsqueeze(2)
-        logits: Tensor = self.head(hidden.masked_fill(padding, -1.0).amax(dim=1))
+        padding = text == 0
+        padding[:, 0] = False  # a word without letters would attend to nothing, which is no number
+        hidden = self.embed(text.int()) + self.place.weight[: text.shape[1]]
+        for _ in range(self.depth):
+            hidden = self.layer(hidden, src_key_padding_mask=padding)
+        logits: Tensor = self.head(hidden.masked_fill(padding.unsqueeze(2), -torch.inf).amax(dim=1))
         return logits
 
 
 class AudioBranch(nn.Module):
-    """Log-mel to logits: convolutions over time with shortcuts, then mean and maximum over time."""
+    """Log-mel to logits: convolutions over time and bands, then over time, then mean and maximum over time."""
 
-    def __init__(self, mels: int, width: int = 96, depth: int = 5) -> None:
+    def __init__(self, mels: int, channels: int = 16, width: int = 96, depth: int = 6) -> None:
         super().__init__()
-        self.first = TimeConvolution(mels, width, stride=2)
+        self.bands = nn.ModuleList(
+            nn.Conv2d(before, channels, 3, padding=1, stride=(1, 2)) for before in (1, channels)
+        )
+        self.first = TimeConvolution(channels * mels // 4, width, stride=2)
         self.rest = nn.ModuleList(TimeConvolution(width, width) for _ in range(depth))
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(2 * width, CLASSES))
 
@@ -89,7 +97,11 @@ class AudioBranch(nn.Module):
         """Return logits (batch, 10) of log-mels (batch, frames, mels), `lengths` of their frames being real."""
         if lengths is None:
             lengths = audio.new_full((len(audio),), audio.shape[1], dtype=torch.int64)
-        hidden = self.first(audio * _within(lengths, audio.shape[1])).relu()
+        given = _within(lengths, audio.shape[1]).unsqueeze(1)
+        seen = audio.unsqueeze(1) * given
+        for convolution in self.bands:
+            seen = convolution(seen).relu() * given
+        hidden = self.first(seen.transpose(1, 2).flatten(2)).relu()
         halved = (lengths + 1) // 2  # as a stride of two leaves them
         real = _within(halved, hidden.shape[1])
         hidden = hidden * real
@@ -120,14 +132,20 @@ class TimeConvolution(nn.Module):
 
 
 class VideoBranch(nn.Module):
-    """Frames to logits: a convolutional encoder, then convolutional GRUs over frames (Ballas et al. 2016)."""
+    """Frames to logits: a convolutional encoder, then convolutional GRUs over frames (Ballas et al. 2016).
 
-    def __init__(self, width: int = 96, depth: int = 2) -> None:
+    The frames are read forwards and then backwards by the same cells, whose states carry on: what a patch
+    hid in the early frames is seen again once the later ones are known.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 3) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1, stride=2), nn.GroupNorm(4, 32), nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding=1), nn.GroupNorm(4, 64), nn.ReLU(),
-            nn.Conv2d(64, width, 3, padding=1, stride=2), nn.GroupNorm(4, width), nn.ReLU(),
+            nn.Conv2d(32, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.ReLU(),
+            nn.Conv2d(32, width, 3, padding=1, stride=2), nn.GroupNorm(4, width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(4, width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, stride=2), nn.GroupNorm(4, width), nn.ReLU(),
         )  # fmt: skip
         self.cells = nn.ModuleList(ConvGRUCell(width) for _ in range(depth))
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(width, CLASSES))
@@ -139,7 +157,7 @@ class VideoBranch(nn.Module):
         seen = self.encoder(flat.contiguous(memory_format=torch.channels_last)).unflatten(0, (frames, batch))
         states = [torch.zeros_like(seen[0]) for _ in self.cells]
         after_each = []
-        for upward in seen:
+        for upward in (*seen, *reversed(seen)):
             for level, cell in enumerate(self.cells):
                 upward = states[level] = cell(upward, states[level])
             after_each.append(upward.amax(dim=(2, 3)))

@@ -27,6 +27,9 @@ class Amortised:
     def __init__(self, tables: Iterable[ModelTable]) -> None:
         self._tables = tuple(tables)
         self.rebuild()
+        for table in self._tables:  # no job should wait until these are found
+            for bucket in range(table.latency_ns.shape[1]):
+                self._small(table, bucket, table.mask_of(()), 1)
 
     def rebuild(self) -> None:
         """Take over the tables' latencies as they are now; every range handed out before is void."""
@@ -44,6 +47,7 @@ class Amortised:
         self._first: list[int] = [0]
         self._pairs: list[tuple[int, int]] = []
         self._menu: Menu | None = None
+        self._covers: dict[tuple[str, int, int], list[Frontier]] = {}
         self._large: dict[tuple[str, int, int], LargeJobs] = {}
 
     @property
@@ -77,11 +81,26 @@ class Amortised:
 
     def _frontier(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
         key = (table.model, bucket, mask, requests)
-        if key not in self._frontiers and requests <= table.largest:
-            self._cover(table, bucket, mask)
         if key not in self._frontiers:
-            self._frontiers[key] = self._large_jobs(table, bucket, mask).frontier(requests)
+            small = requests <= table.largest
+            self._frontiers[key] = (
+                self._small(table, bucket, mask, requests)
+                if small
+                else self._large_jobs(table, bucket, mask).frontier(requests)
+            )
         return self._frontiers[key]
+
+    def _small(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
+        """The options of a job size up to the largest batch, found for all of these at once."""
+        key, usable = (table.model, bucket, mask), table.usable(mask)
+        if key not in self._covers:
+            single = self._single_ns(table, bucket, usable)
+            self._covers[key] = frontiers(single, table.accuracy[usable], table.largest)
+        found = self._covers[key][requests]
+        if len(usable) == len(table.modes):
+            return found
+        batches = tuple(tuple((usable[mode], size) for mode, size in point) for point in found.batches)
+        return Frontier(found.accuracy, found.latency_ns, batches)
 
     def _large_jobs(self, table: ModelTable, bucket: int, mask: int) -> LargeJobs:
         key = (table.model, bucket, mask)
@@ -96,15 +115,6 @@ class Amortised:
         """What a request costs in each mode, as batches of one."""
         unit = self.classes.unit_ns[self._base[table.model, bucket] + np.array(modes, np.int64)]
         return np.stack([np.zeros(len(modes), np.int64), np.ceil(unit).astype(np.int64)], axis=1)
-
-    def _cover(self, table: ModelTable, bucket: int, mask: int) -> None:
-        """Find the options of every job size up to the largest batch."""
-        usable = table.usable(mask)
-        found = frontiers(self._single_ns(table, bucket, usable), table.accuracy[usable], table.largest)
-        for size, frontier in enumerate(found):
-            batches = tuple(tuple((usable[mode], 1) for mode, _ in point) for point in frontier.batches)
-            named = Frontier(frontier.accuracy, frontier.latency_ns, batches)
-            self._frontiers[table.model, bucket, mask, size] = named
 
     def _append(self, frontier: Frontier, table: ModelTable, bucket: int) -> tuple[int, int]:
         base, low = self._base[table.model, bucket], len(self._work)
@@ -121,7 +131,7 @@ def _counts(frontier: Frontier) -> list[Counter[int]]:
     """How many requests run in each mode, per strategy."""
     if isinstance(frontier.batches, Mixes):
         return frontier.batches.counts()
-    return [Counter(mode for mode, size in batches for _ in range(size)) for batches in frontier.batches]
+    return [Counter(mode for mode, _ in batches) for batches in frontier.batches]  # batches of one
 
 
 def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:

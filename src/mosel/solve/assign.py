@@ -69,6 +69,13 @@ class Options:
         end = self.offsets[jobs]
         return Options(self.offsets[: jobs + 1], self.latency_ns[:end], self.gain[:end])
 
+    def pick(self, jobs: Ints) -> "Options":
+        """Return those of these jobs, in this order; one may come up several times."""
+        counts = np.diff(self.offsets)[jobs]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        index = np.arange(offsets[-1]) + np.repeat(self.offsets[jobs] - offsets[:-1], counts)
+        return Options(offsets, self.latency_ns[index], self.gain[index])
+
     def only(self, kept: NDArray[np.bool_]) -> "Options":
         """Return those that are kept, of shape (options,); each job has to keep one."""
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]

@@ -247,10 +247,7 @@ def _join(
     lat, acc, parent, taken = then
     at, point, filled = 0, low, 0
     while at < count or point < high:
-        fresh = at == count
-        if at < count and point < high:
-            ahead = latency[point] + cost - now[0][at]
-            fresh = ahead < 0 or (ahead == 0 and accuracy[point] + gain > now[1][at])
+        fresh = at == count or (point < high and latency[point] + cost < now[0][at])
         if fresh:
             spent, gained, before, mine = latency[point] + cost, accuracy[point] + gain, point, own
             point += 1

@@ -170,11 +170,16 @@ class _Line:
     def _options(self) -> tuple[Choices, Ints]:
         """Every job's options, and which of its frontier each is."""
         jobs = self._jobs
-        first = np.fromiter((job.first for job in jobs), np.int64, len(jobs))
-        pairs = [(job.frontier.latency_ns[job.first :], job.frontier.accuracy[job.first :]) for job in jobs]
-        options = Choices.of(pairs)
-        counts = np.diff(options.offsets)
-        which = np.arange(options.offsets[-1]) + np.repeat(first - options.offsets[:-1], counts)
+        kinds: dict[tuple[int, int], int] = {}  # jobs of the same size and needs have the same options
+        kind = [kinds.setdefault((id(job.frontier), job.first), len(kinds)) for job in jobs]
+        alike = dict(zip(kind, jobs, strict=True))
+        pairs = [(alike[at].frontier, alike[at].first) for at in range(len(kinds))]
+        of_kinds = Choices.of([(front.latency_ns[at:], front.accuracy[at:]) for front, at in pairs])
+        options = of_kinds.pick(np.array(kind, np.int64))
+        first = np.array([at for _, at in pairs], np.int64)[kind]
+        which = np.arange(options.offsets[-1]) + np.repeat(
+            first - options.offsets[:-1], np.diff(options.offsets)
+        )
         return (options, which) if self.alone else self._fitting(options, which)
 
     def _fitting(self, options: Choices, which: Ints) -> tuple[Choices, Ints]:

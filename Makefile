@@ -29,8 +29,9 @@ test: .venv/.dev  ## formatter check, linter, strict types, import contracts, do
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/pytest
 
-bench: .venv/.bench  ## run every benchmark in benchmarks/
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: .venv/.bench  ## run every benchmark in benchmarks/, the quick form of those that have one
+	@for file in benchmarks/[a-z]*.py; do \
+	  echo "== $$file"; $(BIN)/python "$$file" $$(grep -qs -e '"--quick"' "$$file" && echo --quick); done
 
 format: .venv/.dev  ## format the code and apply the linter's safe fixes
 	@$(BIN)/ruff check --fix --quiet . && $(BIN)/ruff format --quiet .

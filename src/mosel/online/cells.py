@@ -25,6 +25,8 @@ from mosel.solve.line_up import ALIKE, Batches, ends_alone
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+NEVER = np.iinfo(np.int64).max
+
 
 @dataclass(slots=True, eq=False)
 class Lane:
@@ -52,7 +54,6 @@ class Cell:
         lanes: one for each kind of worker in it.
         jobs: those that have requests waiting here, by id.
         work_ns: how much work they are, at the fastest.
-        wake_ns: when something has to happen here although no event comes; None if never.
     """
 
     def __init__(
@@ -69,7 +70,6 @@ class Cell:
         self.lanes: list[Lane] = []
         self.jobs: dict[str, Progress] = {}
         self.work_ns = 0
-        self.wake_ns: int | None = None
         self._kinds = kinds
         self._policy = policy
         self._options = options
@@ -198,7 +198,7 @@ class Cell:
         start_ns, up = int(free_ns[seat]), self.crew.up
         if len(self.lanes) == 1:
             return self._view(seat, now_ns, start_ns, np.sort(free_ns[up]), lane.queue)
-        rows = lane.queue.ints("deadline_ns") - lane.queue.ints("alone_ns") >= start_ns
+        rows = lane.queue.ints("last_ns") >= start_ns
         if not self._policy.drops:
             rows = np.ones_like(rows)
         if not rows.any():
@@ -273,17 +273,13 @@ class Cell:
         A job of one batch needs one of the lane's own workers; larger ones may count on all in the cell.
         """
         queue = self.lanes[number].queue
-        if not len(queue):
+        latest_ns = queue.ints("latest_ns")
+        start_ns = self.crew.first_ns(now_ns, number if len(self.lanes) > 1 else None)
+        if not len(queue) or latest_ns.min() >= start_ns:
             return []
-        free_ns = self.crew.free_ns(now_ns)
-        own_ns = free_ns[self._seats(number)]
-        start_ns = int(own_ns.min()) if len(own_ns) else now_ns
-        room_ns = queue.ints("deadline_ns") - start_ns
-        least_ns = queue.ints("least_ns")
-        tight = np.flatnonzero(least_ns > room_ns)
-        if not len(tight):
-            return []
-        all_ns = free_ns[self.crew.up] if len(own_ns) else np.full(len(free_ns), now_ns)
+        tight = np.flatnonzero(latest_ns < start_ns)
+        free_ns, own = self.crew.free_ns(now_ns), self._seats(number)
+        all_ns = free_ns[self.crew.up] if len(own) else np.full(len(free_ns), now_ns)
         if len(all_ns) == 1:
             return [int(row) for row in tight]
         several = [int(row) for row in tight if len(queue.jobs[row].least_batches_ns) > 1]
@@ -344,9 +340,14 @@ def _note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
 
 def _next_late_ns(queue: JobQueue, now_ns: int) -> int | None:
     """When the next job becomes hopeless if every worker is idle."""
-    latest_ns = queue.ints("deadline_ns") - queue.ints("alone_ns")
-    ahead_ns = latest_ns[latest_ns >= now_ns]
-    return int(ahead_ns.min()) + 1 if len(ahead_ns) else None
+    last_ns = queue.ints("last_ns")
+    if not len(last_ns):
+        return None
+    first_ns = int(last_ns.min())
+    if first_ns < now_ns:
+        last_ns = last_ns[last_ns >= now_ns]
+        first_ns = int(last_ns.min(initial=NEVER))
+    return first_ns + 1 if first_ns < NEVER else None
 
 
 def _foreign_ns(queue: JobQueue, speed: Floats) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.online.cells import Cell
+from mosel.online.cells import NEVER, Cell
 from mosel.online.crew import Sent
 from mosel.online.jobs import Progress
 from mosel.online.kinds import Kind, Kinds
@@ -40,6 +40,7 @@ class Cells:
         self._work_ns = np.zeros(count)
         self._power = np.zeros(count)
         self._idlers = np.zeros(count)
+        self._wakes_ns = np.full(count, NEVER)
         self._having: dict[Kind, NDArray[np.bool_]] = {}
 
     @property
@@ -50,7 +51,8 @@ class Cells:
     @property
     def wake_ns(self) -> int | None:
         """When something has to happen in a cell although no event comes; None if never."""
-        return min((cell.wake_ns for cell in self.all if cell.wake_ns is not None), default=None)
+        wake_ns = int(self._wakes_ns.min())
+        return wake_ns if wake_ns < NEVER else None
 
     def of(self, worker: int) -> Cell:
         """Return a worker's cell."""
@@ -58,16 +60,17 @@ class Cells:
 
     def astir(self, now_ns: int) -> list[Cell]:
         """Return the cells in which something happened, or is due, since they were last settled."""
-        for cell in self.all:
-            if len(self.all) == 1 or (cell.wake_ns is not None and cell.wake_ns <= now_ns):
-                self._astir[cell] = None
+        if len(self.all) == 1:
+            return self.all
+        for index in np.flatnonzero(self._wakes_ns <= now_ns):
+            self._astir[self.all[index]] = None
         return sorted(self._astir, key=lambda cell: cell.index)
 
     def settle(self, cell: Cell, now_ns: int, wait_until_ns: int | None) -> None:
         """Note that what happened in a cell is dealt with, until something else does."""
         self._astir.pop(cell, None)
         times = [time for time in (cell.next_wake_ns(now_ns), wait_until_ns) if time is not None]
-        cell.wake_ns = min(times, default=None)
+        self._wakes_ns[cell.index] = min(times, default=NEVER)
         if len(self.all) > 1:
             self._work_ns[cell.index] = cell.work_ns
             self._idlers[cell.index] = cell.crew.idlers

@@ -49,12 +49,14 @@ class Crew:
         members: the workers' numbers, by seat.
         lanes: of shape (seats,), the number of the lane that each takes its work from (`cells.py`).
         up: of shape (seats,), which are up.
+        idlers: how many of those that are up have nothing in hand.
     """
 
     def __init__(self, members: Sequence[int]) -> None:
         self.members = tuple(members)
         self.lanes = np.zeros(len(self.members), np.int64)
         self.up = np.zeros(len(self.members), np.bool_)
+        self.idlers = 0
         self._seats = {worker: seat for seat, worker in enumerate(self.members)}
         self._hands = [Hands() for _ in self.members]
         self._open = np.zeros(len(self.members), np.bool_)
@@ -67,11 +69,6 @@ class Crew:
         """Whether no worker has a batch in hand."""
         return not self._sent
 
-    @property
-    def idlers(self) -> int:
-        """How many workers that are up have nothing in hand."""
-        return int(np.count_nonzero(self._ripe(IDLE, 0)))
-
     def lane(self, worker: int) -> int:
         """Return the number of the lane that a worker takes its work from."""
         return int(self.lanes[self._seats[worker]])
@@ -80,6 +77,14 @@ class Crew:
         """When each worker should be free; a batch that overran its estimate is taken to end now."""
         free_ns: Ints = np.maximum(self._ends_ns, now_ns) + self._behind_ns
         return free_ns
+
+    def first_ns(self, now_ns: int, lane: int | None = None) -> int:
+        """Return when the first worker that is up, or that of a lane, should be free; now if none is."""
+        if self.idlers and lane is None:
+            return now_ns
+        up = self.up if lane is None else self.up & (self.lanes == lane)
+        free_ns = self.free_ns(now_ns)[up]
+        return int(free_ns.min()) if len(free_ns) else now_ns
 
     def ripe(self, now_ns: int, lead_ns: int, lanes: Sequence[int], passed: Collection[int] = ()) -> int | None:
         """Return the seat of the worker that takes a batch now; None if none can.
@@ -93,9 +98,9 @@ class Crew:
             lanes: numbers of lanes, in the order in which their workers take work.
             passed: those of which no worker is wanted.
         """
-        ripe = self._ripe(now_ns, lead_ns)
-        if not ripe.any():
+        if not lead_ns and not self.idlers:
             return None
+        ripe = self._ripe(now_ns, lead_ns)
         if not lead_ns and len(lanes) == 1 and not passed:
             return int(ripe.argmax())
         free_ns = self.free_ns(now_ns)
@@ -109,9 +114,9 @@ class Crew:
 
     def next_ripe_ns(self, now_ns: int, lead_ns: int) -> int | None:
         """Return the first time after now at which a worker can take a batch without having reported."""
-        busy = self._open & (self._ends_ns != IDLE)
-        if not lead_ns or not busy.any():
+        if not lead_ns:
             return None
+        busy = self._open & (self._ends_ns != IDLE)
         times_ns = self.free_ns(now_ns)[busy] - lead_ns
         ahead_ns = times_ns[times_ns > now_ns]
         return int(ahead_ns.min()) if len(ahead_ns) else None
@@ -170,9 +175,14 @@ class Crew:
     def _set(self, seat: int) -> None:
         """Bring the columns into line with what a worker has in hand."""
         running, waiting = self._hands[seat].running, self._hands[seat].waiting
+        self.idlers -= self._is_idle(seat)
         self._open[seat] = self.up[seat] and waiting is None
         self._behind_ns[seat] = waiting.batch.expected_ns if waiting else 0
         self._ends_ns[seat] = IDLE
         if running is not None:
             assert running.start_ns is not None
             self._ends_ns[seat] = running.start_ns + running.batch.expected_ns
+        self.idlers += self._is_idle(seat)
+
+    def _is_idle(self, seat: int) -> bool:
+        return bool(self._open[seat] and self._ends_ns[seat] == IDLE)

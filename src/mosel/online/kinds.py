@@ -83,6 +83,7 @@ class Kinds:
         _check(workers, self.models, self._profiles)
         self._numbers = {name: number for number, name in enumerate(self.models)}
         self._estimators = [Estimator() for _ in self._profiles]
+        self._followed: list[int] = []
         self._made: dict[tuple[int, int], Kind] = {}
         self._paces = [paces.Pace() for _ in workers]
         self._alone = [self._bases.count(base) == 1 for base in range(len(self._profiles))]
@@ -129,6 +130,10 @@ class Kinds:
 
     def follow(self) -> set[ModelTable]:
         """Let all tables follow the estimates; returns those that moved."""
+        changes = [estimator.changes for estimator in self._estimators]
+        if changes == self._followed:
+            return set()
+        self._followed = changes
         moved = set[ModelTable]()
         for kind in self._made.values():
             if found := kind.follow():

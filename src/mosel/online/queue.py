@@ -6,7 +6,7 @@ Policies read the columns through `policies/base.py: View`; only the scheduler w
 """
 
 from bisect import bisect_left
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,14 @@ Floats = NDArray[np.float64]
 
 FIRST_CAPACITY = 64
 
-INTS = ("deadline_ns", "arrival_ns", "waiting", "least_ns", "alone_ns", "planned_ns", "low", "high", "model")
-FLOATS = ("weight", "worth", "planned_accuracy")
-DEADLINE, ARRIVAL, WAITING, LEAST, ALONE, PLANNED, LOW, HIGH, MODEL = range(len(INTS))
-WEIGHT, WORTH, ACCURACY = range(len(FLOATS))
+_INTS = (
+    "deadline_ns", "arrival_ns", "model", "waiting", "least_ns", "alone_ns", "latest_ns", "last_ns",
+    "planned_ns", "low", "high",
+)  # fmt: skip
+_FLOATS = ("weight", "worth", "planned_accuracy")
+INTS = {name: number for number, name in enumerate(_INTS)}
+FLOATS = {name: number for number, name in enumerate(_FLOATS)}
+DEADLINE, WAITING, ALONE, LATEST, LAST, PLANNED, ACCURACY = 0, 3, 5, 6, 7, 8, 2
 
 
 class Rows(Protocol):
@@ -55,12 +59,15 @@ class JobQueue:
         worth: what serving the job on time is worth, requests × weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
         alone_ns: how long that takes if every worker is idle.
+        latest_ns, last_ns: when that has to start at the latest on one worker, and on all if they are idle.
         planned_ns, planned_accuracy: of the strategy in force.
         low, high: its options where batches are shared (`amortised.py`).
         model: the number of its model.
     """
 
-    __slots__ = ("_faulty", "_floats", "_ints", "_jobs", "_orders", "_size", "_workers")
+    __slots__ = (
+        "_faulty", "_floats", "_ints", "_jobs", "_orders", "_read_floats", "_read_ints", "_size", "_workers",
+    )  # fmt: skip
 
     def __init__(self, workers: int = 1) -> None:
         self._size = 0
@@ -68,8 +75,7 @@ class JobQueue:
         self._jobs: list[LiveJob] = []
         self._orders: list[tuple[int, int, str]] = []
         self._faulty: set[LiveJob] = set()
-        self._ints = np.zeros((len(INTS), FIRST_CAPACITY), np.int64)
-        self._floats = np.zeros((len(FLOATS), FIRST_CAPACITY), np.float64)
+        self._hold(np.zeros((len(INTS), FIRST_CAPACITY), np.int64), np.zeros((len(FLOATS), FIRST_CAPACITY)))
 
     def __len__(self) -> int:
         return self._size
@@ -86,12 +92,12 @@ class JobQueue:
 
     def ints(self, name: str) -> Ints:
         """Return an integer column as a read-only view."""
-        column: Ints = _read_only(self._ints[INTS.index(name), : self._size])
+        column: Ints = self._read_ints[INTS[name], : self._size]
         return column
 
     def floats(self, name: str) -> Floats:
         """Return a float column as a read-only view."""
-        column: Floats = _read_only(self._floats[FLOATS.index(name), : self._size])
+        column: Floats = self._read_floats[FLOATS[name], : self._size]
         return column
 
     def row(self, live: LiveJob) -> int | None:
@@ -103,16 +109,16 @@ class JobQueue:
         """Put `live` in its place and return its row."""
         row, size = bisect_left(self._orders, live.order), self._size
         if size == self._ints.shape[1]:
-            self._ints = np.concatenate([self._ints, np.zeros_like(self._ints)], axis=1)
-            self._floats = np.concatenate([self._floats, np.zeros_like(self._floats)], axis=1)
+            self._hold(
+                *(np.concatenate([old, np.zeros_like(old)], axis=1) for old in (self._ints, self._floats))
+            )
         self._move(row, row + 1, size - row)
         self._jobs.insert(row, live)
         self._orders.insert(row, live.order)
         self._size = size + 1
         job = live.job
-        self._ints[: ARRIVAL + 1, row] = job.deadline_ns, job.arrival_ns
-        self._ints[MODEL, row] = live.table.number
-        self._floats[: WORTH + 1, row] = job.weight, job.requests * job.weight
+        self._ints[:WAITING, row] = job.deadline_ns, job.arrival_ns, live.table.number
+        self._floats[:ACCURACY, row] = job.weight, job.requests * job.weight
         self.refresh(row, least)
         return row
 
@@ -131,8 +137,10 @@ class JobQueue:
             self._faulty.add(live)
         strategy = live.strategy or least
         alone_ns = idle_ns(live.least_batches_ns, self._workers)
-        self._ints[WAITING : HIGH + 1, row] = (
-            len(live.waiting), least.latency_ns, alone_ns, strategy.latency_ns, *live.shared,
+        due_ns, least_ns = live.job.deadline_ns, least.latency_ns
+        self._ints[WAITING:, row] = (
+            len(live.waiting), least_ns, alone_ns, due_ns - least_ns, due_ns - alone_ns, strategy.latency_ns,
+            *live.shared,
         )  # fmt: skip
         self._floats[ACCURACY, row] = strategy.accuracy
 
@@ -140,7 +148,9 @@ class JobQueue:
         """Take over how many workers share the queue's batches."""
         self._workers = workers
         for row, live in enumerate(self._jobs):
-            self._ints[ALONE, row] = idle_ns(live.least_batches_ns, workers)
+            alone_ns = idle_ns(live.least_batches_ns, workers)
+            self._ints[ALONE, row] = alone_ns
+            self._ints[LAST, row] = live.job.deadline_ns - alone_ns
 
     def plan(self, row: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job; what waits is the same."""
@@ -150,10 +160,17 @@ class JobQueue:
             self._ints[PLANNED, row] = strategy.latency_ns
             self._floats[ACCURACY, row] = strategy.accuracy
 
+    def _hold(self, ints: Ints, floats: Floats) -> None:
+        """Take these as columns; what is handed out is a view that cannot be written."""
+        self._ints, self._floats = ints, floats
+        self._read_ints, self._read_floats = ints.view(), floats.view()
+        self._read_ints.flags.writeable = self._read_floats.flags.writeable = False
+
     def _move(self, start: int, to: int, count: int) -> None:
         """Move rows, one up or one down."""
-        for columns in (self._ints, self._floats):
-            columns[:, to : to + count] = columns[:, start : start + count]
+        if count:
+            for columns in (self._ints, self._floats):
+                columns[:, to : to + count] = columns[:, start : start + count]
 
 
 class Selection:
@@ -181,15 +198,12 @@ class Selection:
 
     def ints(self, name: str) -> Ints:
         """Return an integer column, a read-only copy."""
-        column: Ints = _read_only(self._queue.ints(name)[self.rows])
+        column = self._queue.ints(name)[self.rows]
+        column.flags.writeable = False
         return column
 
     def floats(self, name: str) -> Floats:
         """Return a float column, a read-only copy."""
-        column: Floats = _read_only(self._queue.floats(name)[self.rows])
+        column = self._queue.floats(name)[self.rows]
+        column.flags.writeable = False
         return column
-
-
-def _read_only(column: Any) -> Any:
-    column.flags.writeable = False
-    return column

@@ -84,6 +84,8 @@ class ModelTable:
         self._splits: dict[tuple[int, int], LargeJobs] = {}
         self._longest: dict[tuple[int, int, int], Ints] = {}
         self._batches: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
+        self._single: dict[tuple[int, int, int], Strategy] = {}
+        self._full: dict[int, int | None] = {}
 
     def mask_of(self, modalities: tuple[str, ...]) -> int:
         """Return modalities as bits; none given means all of them."""
@@ -118,10 +120,13 @@ class ModelTable:
         Where that one misses the accuracy sum that so many requests need, or is not profiled, the most
         accurate mode stands in; of several precisions the most accurate is meant.
         """
-        usable = self.usable(mask)
-        reaching = [mode for mode in usable if self.accuracy[mode] * requests >= needed - SHORTFALL]
-        full = [mode for mode in reaching if int(self.masks[mode]) == mask]
-        return max(full or usable, key=lambda mode: (self.accuracy[mode], -mode))
+        if mask not in self._full:
+            usable = [mode for mode in self.usable(mask) if int(self.masks[mode]) == mask]
+            self._full[mask] = max(usable, key=self._by_accuracy, default=None)
+        full = self._full[mask]
+        if full is not None and self.accuracy[full] * requests >= needed - SHORTFALL:
+            return full
+        return max(self.usable(mask), key=self._by_accuracy)
 
     def frontier(self, bucket: int, mask: int, requests: int) -> Frontier:
         """Return the Pareto frontier of a job of this size, bucket and modalities (𝒫, §5.1)."""
@@ -157,12 +162,16 @@ class ModelTable:
 
     def single_mode(self, mode: int, bucket: int, requests: int) -> Strategy:
         """Return the fastest batches that run all requests in one mode."""
-        cost, last = cheapest_batches(self.latency_ns[mode, bucket], requests)
-        batches, rest = [], requests
-        while rest:
-            batches.append((mode, int(last[rest])))
-            rest -= batches[-1][1]
-        return Strategy(tuple(batches), int(cost[requests]), requests * float(self.accuracy[mode]))
+        key = (mode, bucket, requests)
+        if key not in self._single:
+            cost, last = cheapest_batches(self.latency_ns[mode, bucket], requests)
+            batches, rest = [], requests
+            while rest:
+                batches.append((mode, int(last[rest])))
+                rest -= batches[-1][1]
+            accuracy = requests * float(self.accuracy[mode])
+            self._single[key] = Strategy(tuple(batches), int(cost[requests]), accuracy)
+        return self._single[key]
 
     def follow(self, estimator: Estimator) -> bool:
         """Take over the estimator's corrections if they moved enough; whether they did."""
@@ -180,6 +189,7 @@ class ModelTable:
             self._splits.clear()
             self._longest.clear()
             self._batches.clear()
+            self._single.clear()
         return moved
 
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:
@@ -190,6 +200,9 @@ class ModelTable:
         """Return a request's share of the mode's best batch; at least 1."""
         sizes = self.batch_sizes(mode, bucket)
         return max(1.0, float(np.min(self.latency_ns[mode, bucket, sizes] / sizes)))
+
+    def _by_accuracy(self, mode: int) -> tuple[float, int]:
+        return float(self.accuracy[mode]), -mode
 
     def _scaled(self) -> Ints:
         factors = self._pace * self._ratios

@@ -71,13 +71,13 @@ def _size(view: View, head: LiveJob, mode: int, most: int) -> int | None:
     Where none does, the job is as well late in the largest, unless a faster worker may still take it.
     """
     sizes = head.table.batch_sizes(mode, head.bucket)
-    sizes = sizes[sizes <= most]
-    ends_ns = np.array([view.end_ns(_batches_ns(head, mode, int(size))) for size in sizes])
-    for margin_ns in (view.margin_ns, 0):
-        in_time = sizes[ends_ns <= head.job.deadline_ns - margin_ns]
-        if len(in_time):
-            return int(in_time[-1])
-    return None if view.pools else int(sizes[-1])
+    sizes = sizes[sizes <= most][::-1].tolist()
+    for margin_ns in (view.margin_ns, 0) if view.margin_ns else (0,):
+        by_ns = head.job.deadline_ns - margin_ns
+        for size in sizes:
+            if view.end_ns(_batches_ns(head, mode, size)) <= by_ns:
+                return int(size)
+    return None if view.pools else int(sizes[0])
 
 
 def _batches_ns(head: LiveJob, mode: int, size: int) -> list[int]:

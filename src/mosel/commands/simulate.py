@@ -17,7 +17,7 @@ from mosel.evaluation.simulate import Conditions, Outage
 from mosel.evaluation.simulate import simulate as run_simulation
 from mosel.evaluation.summary import Named, summary_table
 from mosel.evaluation.workload import read_workload
-from mosel.online.policies import DEFAULT
+from mosel.online.policies import DEFAULT, Options
 from mosel.online.scheduler import Scheduler
 
 
@@ -31,6 +31,7 @@ def simulate(
     noise: float = 0.0,
     outage: tuple[str, ...] = (),
     charge_decisions: bool = False,
+    fairness: float = 0.0,
     bound: bool = False,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     quiet: bool = False,
@@ -50,6 +51,8 @@ def simulate(
         noise: coefficient of variation of a log-normal factor on every batch's latency.
         outage: WORKER:FROM:TO in seconds, when a worker is lost and when it is back; may be repeated.
         charge_decisions: let the wall time of each decision pass in virtual time as well.
+        fairness: the least on-time share of each third of the accuracy SLOs that `joint` aims at, as a part of
+            the mean over all jobs: 0 serves the most requests, 0.6 lets no third fall far behind.
         bound: also find the share of requests that no schedule could exceed on time, as `mosel bound` does.
         output: the run directory.
         quiet: print no table.
@@ -68,7 +71,9 @@ def simulate(
         if bound
         else None
     )
-    scheduler = Scheduler(fleet.models, workers=fleet.workers, policy=policy, seed=seed)
+    scheduler = Scheduler(
+        fleet.models, workers=fleet.workers, policy=policy, seed=seed, options=Options(fairness=fairness)
+    )
     done = run_simulation(scheduler, fleet.workers, jobs, conditions)
     extra = {"reasons": done.reasons, **conditions.departures()}
     if worker:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mosel.online.crew import Crew
 from mosel.online.demand import Demand
+from mosel.online.fairness import Fairness
 from mosel.online.jobs import LiveJob, Progress
 from mosel.online.kinds import Kind, Kinds
 from mosel.online.policies.base import Options, Policy, Pool, View
@@ -48,6 +49,7 @@ class Cell:
         policy: what decides here.
         options: see `Options`.
         rng: for policies that draw lots.
+        fairness: see `View`.
 
     Attributes:
         crew: its workers.
@@ -64,6 +66,7 @@ class Cell:
         policy: Policy,
         options: Options,
         rng: np.random.Generator,
+        fairness: Fairness,
     ) -> None:
         self.index = index
         self.crew = Crew(members)
@@ -74,6 +77,7 @@ class Cell:
         self._policy = policy
         self._options = options
         self._rng = rng
+        self._fairness = fairness
         self._order: list[int] = []
         self.regroup()
 
@@ -235,6 +239,7 @@ class Cell:
             pools,
             slow,
             lane.search,
+            self._fairness,
         )
 
     def _pools(self, number: int, free_ns: Ints, left_ns: int) -> tuple[Pool, ...]:

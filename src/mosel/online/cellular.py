@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mosel.online.cells import NEVER, Cell
 from mosel.online.crew import Sent
+from mosel.online.fairness import Fairness
 from mosel.online.jobs import Progress
 from mosel.online.kinds import Kind, Kinds
 from mosel.online.policies.base import Options, Policy
@@ -25,13 +26,23 @@ class Cells:
         policy: what decides.
         options: see `Options`.
         rng: for policies that draw lots.
+        fairness: see `View`.
     """
 
-    def __init__(self, kinds: Kinds, policy: Policy, options: Options, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        kinds: Kinds,
+        policy: Policy,
+        options: Options,
+        rng: np.random.Generator,
+        fairness: Fairness,
+    ) -> None:
         workers = sorted(range(kinds.workers), key=lambda worker: (kinds.of(worker).base, worker))
         count = math.ceil(len(workers) / max(options.cell, 1))
         members = [sorted(workers[index::count]) for index in range(count)]
-        self.all = [Cell(index, own, kinds, policy, options, rng) for index, own in enumerate(members)]
+        self.all = [
+            Cell(index, own, kinds, policy, options, rng, fairness) for index, own in enumerate(members)
+        ]
         self.largest = max(len(own) for own in members)
         self._of = {worker: cell for cell in self.all for worker in cell.crew.members}
         self._where: dict[int, Cell] = {}

@@ -24,10 +24,10 @@ _INTS = (
     "deadline_ns", "arrival_ns", "model", "waiting", "least_ns", "alone_ns", "latest_ns", "last_ns",
     "planned_ns", "low", "high",
 )  # fmt: skip
-_FLOATS = ("weight", "worth", "planned_accuracy")
+_FLOATS = ("weight", "worth", "accuracy_slo", "planned_accuracy")
 INTS = {name: number for number, name in enumerate(_INTS)}
 FLOATS = {name: number for number, name in enumerate(_FLOATS)}
-DEADLINE, WAITING, ALONE, LATEST, LAST, PLANNED, ACCURACY = 0, 3, 5, 6, 7, 8, 2
+DEADLINE, WAITING, ALONE, LATEST, LAST, PLANNED, ACCURACY = 0, 3, 5, 6, 7, 8, 3
 
 
 class Rows(Protocol):
@@ -55,7 +55,7 @@ class JobQueue:
     """Jobs with waiting requests in deadline order.
 
     The columns, of shape (jobs,), as views that hold until the next change:
-        deadline_ns, arrival_ns, waiting (requests), weight.
+        deadline_ns, arrival_ns, waiting (requests), weight, accuracy_slo.
         worth: what serving the job on time is worth, requests × weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
         alone_ns: how long that takes if every worker is idle.
@@ -118,7 +118,7 @@ class JobQueue:
         self._size = size + 1
         job = live.job
         self._ints[:WAITING, row] = job.deadline_ns, job.arrival_ns, live.table.number
-        self._floats[:ACCURACY, row] = job.weight, job.requests * job.weight
+        self._floats[:ACCURACY, row] = job.weight, job.requests * job.weight, job.accuracy_slo
         self.refresh(row, least)
         return row
 

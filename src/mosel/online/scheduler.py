@@ -39,6 +39,7 @@ from mosel.online.events import (
     WorkerLost,
     WorkerReady,
 )
+from mosel.online.fairness import Fairness
 from mosel.online.jobs import MOST_FAULTS, LiveJob, Progress, run_of
 from mosel.online.kinds import Kinds
 from mosel.online.policies import DEFAULT, POLICIES, Options
@@ -74,7 +75,10 @@ class Scheduler:
             raise UsageError(f"policy {policy!r} is not known; expected one of {', '.join(POLICIES)}")
         self._policy = POLICIES[policy]
         self._kinds = Kinds([profiles] * workers if isinstance(workers, int) else workers)
-        self._cells = Cells(self._kinds, self._policy, options or Options(), np.random.default_rng(seed))
+        options = options or Options()
+        self._fairness = Fairness(options.fairness)
+        rng = np.random.default_rng(seed)
+        self._cells = Cells(self._kinds, self._policy, options, rng, self._fairness)
         self._live: dict[str, Progress] = {}
         self._batches = 0
         self._wake_ns: int | None = None
@@ -145,6 +149,7 @@ class Scheduler:
         progress.move(State.QUEUED)
         self._cells.put(progress, cell)
         cell.note(progress, now_ns)
+        self._fairness.arrived(job)
 
     def _cancelled(self, event: Cancelled, now_ns: int) -> None:
         if progress := self._live.get(event.job):
@@ -309,4 +314,5 @@ class Scheduler:
     def _complete(self, progress: Progress, receipt: Receipt) -> None:
         self._cells.take_out(progress)
         del self._live[progress.job.id]
+        self._fairness.decided(progress.job, on_time=receipt.outcome is State.SERVED)
         self._actions.append(Complete(receipt))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mosel.online.amortised import Amortised
 from mosel.online.demand import Demand
+from mosel.online.fairness import Fairness
 from mosel.online.jobs import LiveJob
 from mosel.online.queue import Rows
 from mosel.online.tables import ModelTable, Strategy
@@ -34,6 +35,8 @@ class Options:
             requests per second in the profile.
         batch_delay_ns: how long `none+batching` waits for a batch to fill up.
         work_cap: how many state × option pairs an exact assignment may look at.
+        fairness: the least on-time share of each tercile of accuracy SLOs that `joint` aims at, as a part of
+            the mean over all jobs; 0 serves the most requests, whoever they are.
         cell: how many workers share a queue at most; more are dealt out to cells (`online/cells.py`).
     """
 
@@ -41,6 +44,7 @@ class Options:
     batch_limit: int | None = None
     batch_delay_ns: int = 0
     work_cap: int = WORK_CAP
+    fairness: float = 0.0
     cell: int = 32
 
 
@@ -85,6 +89,7 @@ class View:
         slow: of shape (workers that are up,), how many times as long as this worker each takes; `ALIKE` where
             they are alike.
         search: assigns strategies, with what it knows from the decision before.
+        fairness: by how much the worth of jobs is raised that are left behind.
     """
 
     now_ns: int
@@ -100,6 +105,7 @@ class View:
     pools: tuple[Pool, ...]
     slow: Floats
     search: Search
+    fairness: Fairness
 
     @property
     def power(self) -> float:

@@ -65,13 +65,26 @@ def _light(view: View) -> float:
 
 def _columns(view: View, light: float) -> Queue:
     queue, menu = view.queue, view.amortised.menu
-    worth, low, high = queue.floats("worth"), queue.ints("low"), queue.ints("high")
+    worth, low, high = _worth(view), queue.ints("low"), queue.ints("high")
     cost_ns = menu.work_ns[low] / np.maximum(worth, 1e-9)
     taken = view.demand.below(cost_ns, view.now_ns) / view.power
     share = np.clip(1 - KEPT_BACK * taken, LEAST_SHARE, 1)
     room_ns = np.maximum(view.budget_ns(), 0)
     spare_ns = _spare_ns(view, light, menu.work_ns[low])
     return Queue(view.by_ns, room_ns, worth, low, high, share, spare_ns)
+
+
+def _worth(view: View) -> NDArray[np.float64]:
+    """What serving each job is worth, more where jobs with accuracy SLOs such as its own were left behind."""
+    worth = view.queue.floats("worth")
+    if not view.fairness.on:
+        return worth
+    raised, slos, models = worth.copy(), view.queue.floats("accuracy_slo"), view.queue.ints("model")
+    for number in np.unique(models).tolist():
+        own = models == number
+        model = view.queue.jobs[int(np.argmax(own))].job.model
+        raised[own] *= view.fairness.raised(model, slos[own])
+    return raised
 
 
 def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -123,32 +123,31 @@ def _rival_rows(results: dict[str, Any], name: str) -> Iterator[list[str]]:
         yield [f"{cell_ms:,.0f} ms", f"{whole_ms / 1e3:,.0f} s", f"{whole_ms / row['ms']:,.0f}", best]
 
 
-def _both(results: dict[str, Any]) -> Iterator[list[str]]:
-    yield [*HEADS, *(f"{name}, {head}" for name in RIVALS for head in RIVAL_HEADS)]
-    columns = [_rows(results), *(_rival_rows(results, name) for name in RIVALS)]
-    for parts in zip(*columns, strict=True):
-        yield [cell for part in parts for cell in part]
+def _named_rows(results: dict[str, Any]) -> Iterator[list[str]]:
+    for name in RIVALS:
+        for row, cells in zip(results["shapes"], _rival_rows(results, name), strict=True):
+            yield [f"{row['modes']} × {row['sizes']}", name, *cells]
 
 
 def tables(results: dict[str, Any]) -> Iterator[Table]:
     """Yield the tables for the terminal."""
-    found = Table(*HEADS, title="offline: every frontier, all accuracy SLOs at once", title_justify="left")
-    for cells in _rows(results):
-        found.add_row(*cells)
-    yield found
-    for name in RIVALS:
-        found = Table(HEADS[0], *RIVAL_HEADS, title=f"{name}, cell by cell", title_justify="left")
-        for row, cells in zip(results["shapes"], _rival_rows(results, name), strict=True):
-            found.add_row(f"{row['modes']} × {row['sizes']}", *cells)
+    for title, heads, rows in (
+        ("offline: every frontier, all accuracy SLOs at once", HEADS, _rows(results)),
+        ("other solvers, cell by cell", (HEADS[0], "solver", *RIVAL_HEADS), _named_rows(results)),
+    ):
+        found = Table(*heads, title=title, title_justify="left")
+        for cells in rows:
+            found.add_row(*cells)
         yield found
 
 
 def block(results: dict[str, Any]) -> str:
-    """The results as the page shows them."""
-    heads, *rows = _both(results)
-    lines = [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
-    lines += [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join([*lines, "", f"On {where(results)}."])
+    """The tables as the page shows them."""
+    lines = []
+    for heads, rows in ((HEADS, _rows(results)), ((HEADS[0], "solver", *RIVAL_HEADS), _named_rows(results))):
+        lines += [f"| {' | '.join(heads)} |", "|" + " ---: |" * len(heads)]
+        lines += [*(f"| {' | '.join(cells)} |" for cells in rows), ""]
+    return "\n".join([*lines, f"On {where(results)}."])
 
 
 def _words() -> argparse.Namespace:

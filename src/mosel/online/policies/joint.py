@@ -65,7 +65,8 @@ def _light(view: View) -> float:
 
 def _columns(view: View, light: float) -> Queue:
     queue, menu = view.queue, view.amortised.menu
-    worth, low, high = _worth(view), queue.ints("low"), queue.ints("high")
+    # Copies, as a read-only array is another type to numba, and would be compiled apart.
+    worth, low, high = _worth(view), queue.ints("low").copy(), queue.ints("high").copy()
     cost_ns = menu.work_ns[low] / np.maximum(worth, 1e-9)
     taken = view.demand.below(cost_ns, view.now_ns) / view.power
     share = np.clip(1 - KEPT_BACK * taken, LEAST_SHARE, 1)
@@ -76,10 +77,10 @@ def _columns(view: View, light: float) -> Queue:
 
 def _worth(view: View) -> NDArray[np.float64]:
     """What serving each job is worth, more where jobs with accuracy SLOs such as its own were left behind."""
-    worth = view.queue.floats("worth")
+    raised = view.queue.floats("worth").copy()
     if not view.fairness.on:
-        return worth
-    raised, slos, models = worth.copy(), view.queue.floats("accuracy_slo"), view.queue.ints("model")
+        return raised
+    slos, models = view.queue.floats("accuracy_slo"), view.queue.ints("model")
     for number in np.unique(models).tolist():
         own = models == number
         model = view.queue.jobs[int(np.argmax(own))].job.model

@@ -28,6 +28,10 @@ GROUPS = 128
 """Up to this many jobs every deadline stands for itself."""
 
 
+RESTORED = 384
+"""How many jobs accuracy is restored for, the most urgent first: others will be before they run."""
+
+
 class Classes(NamedTuple):
     """What batches of each class cost.
 
@@ -245,18 +249,16 @@ def _restore(
 
 @njit(cache=True, nogil=True)
 def _steps(low: Any, high: Any, work: Any, accuracy: Any, accepted: Any) -> Any:
-    """The upper concave hull of each accepted job's options: (job, option reached, accuracy per work)."""
+    """Concave hulls of the first accepted jobs' options: (job, option reached, accuracy per work)."""
+    rows = np.flatnonzero(accepted)[:RESTORED]
     most = 0
-    for job in range(len(low)):
-        if accepted[job]:
-            most += high[job] - low[job]
+    for job in rows:
+        most += high[job] - low[job]
     step_job = np.empty(most, np.int64)
     step_to = np.empty(most, np.int64)
     rises = np.empty(most, np.float64)
     count = 0
-    for job in range(len(low)):
-        if not accepted[job]:
-            continue
+    for job in rows:
         begin = count
         for to in range(low[job] + 1, high[job]):
             while True:

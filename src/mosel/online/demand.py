@@ -19,6 +19,9 @@ MEMORY_NS = 1_000_000_000
 BURST_MEMORY_NS = 30_000_000_000
 """The time constant of forgetting bursts: they are rarer than arrivals."""
 
+FIRST_BURST = 0.6
+"""What the worst burst is taken for before any was seen, as a part of what the latency SLO has room for."""
+
 BINS_PER_OCTAVE = 4
 BINS = 40 * BINS_PER_OCTAVE
 """Costs from 1 ns to 2⁴⁰ ns (18 minutes) per unit of worth."""
@@ -77,7 +80,9 @@ class Demand:
         return self._burst_ns * math.exp((self._at_ns - now_ns) / BURST_MEMORY_NS)
 
     def _fall_behind(self, now_ns: int, work_ns: float, slo_ns: int, workers: int) -> None:
-        passed_ns = 0 if self._began_ns is None else now_ns - self._at_ns
+        if self._began_ns is None:
+            self._at_ns, self._burst_ns = now_ns, FIRST_BURST * slo_ns * workers
+        passed_ns = now_ns - self._at_ns
         left_ns = max(0.0, self._backlog_ns - passed_ns * workers)
         self._backlog_ns = min(left_ns + work_ns, float(slo_ns * workers))
         self._burst_ns = max(self._burst_ns * math.exp(-passed_ns / BURST_MEMORY_NS), self._backlog_ns)
@@ -97,7 +102,7 @@ class Demand:
             return 0.0
         left = math.exp((self._at_ns - now_ns) / MEMORY_NS)
         known = 1 - math.exp((self._began_ns - now_ns) / MEMORY_NS)
-        return left / (MEMORY_NS * max(known, 0.05))
+        return left / (MEMORY_NS * max(known, 0.3))
 
 
 def _bin(cost_ns: float) -> int:

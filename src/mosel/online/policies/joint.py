@@ -28,14 +28,14 @@ LEAST_SHARE = 0.15
 CHEAP_FIRST = 0.1
 """How much worth per time counts beside what a batch would make late."""
 
-FREE = 0.5
-"""How much of the time that the worst burst of late would leave goes to accuracy."""
-
-LIGHT, LIGHT_WIDTH = 1.5, 0.6
+LIGHT, LIGHT_WIDTH = 1.3, 0.6
 """Demand at full accuracy, per worker: below this, less the width, it is light."""
 
-LIGHT_BACKLOG = 0.65
-"""How much of its latency SLO may be planned ahead for accuracy at light demand, whatever bursts came."""
+LIGHT_BACKLOG = 0.8
+"""How much of its latency SLO may be planned ahead for accuracy at light demand."""
+
+CALM = 0.5
+"""How much of that depends on what the worst burst of late would leave."""
 
 
 def joint(view: View) -> Decision:
@@ -91,9 +91,11 @@ def _worth(view: View) -> NDArray[np.float64]:
 def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[np.int64]:
     """How much more work than the cheapest may be planned up to each job where accuracy is restored."""
     others_ns = work_ns.sum() - work_ns
-    slo_ns = (view.queue.ints("deadline_ns") - view.queue.ints("arrival_ns")) * view.power
-    after_burst_ns = FREE * (slo_ns - view.demand.burst_ns(view.now_ns) - others_ns)
-    freely_ns = light * (LIGHT_BACKLOG * slo_ns - others_ns)
+    slo_ns = np.maximum(view.queue.ints("deadline_ns") - view.queue.ints("arrival_ns"), 1) * view.power
+    left_ns = slo_ns - view.demand.burst_ns(view.now_ns)
+    # The less a burst would leave, the less of it is spent: the next one may be worse.
+    after_burst_ns = left_ns / slo_ns * (left_ns - others_ns)
+    freely_ns = light * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
     spare_ns: NDArray[np.int64] = np.maximum(np.maximum(after_burst_ns, freely_ns), 0).astype(np.int64)
     return spare_ns
 

@@ -128,6 +128,8 @@ def test_sigterm_to_the_group_does_not_end_it(warm: Peer) -> None:
 
 def test_the_device_thread_keeps_to_its_cores(warm: Peer) -> None:
     """One thread is on the worker's cores, the main thread and the reader on the others."""
+    warm.tell(warm.batch(1, 0, 1))
+    warm.hear()  # the reader has read: it is where it stays
     threads = [allowed(task) for task in Path(f"/proc/{warm.process.pid}/task").iterdir()]
     model = served_models.obedient
     start = start_message(0, [ServedModel("x:y", model, served_models.profile(model))], EngineConfig())

@@ -19,10 +19,11 @@ from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
 from mosel.online.engine import Answer, Engine
 from mosel.online.events import WorkerLost
-from mosel.online.process_channel import Patience, ProcessChannel
+from mosel.online.process_channel import ProcessChannel
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
 from mosel.online.turns import Entry
+from mosel.online.watched_channel import Patience
 from tests.process import served_models
 from tests.process.served_models import CORRUPT, DIE, HANG, LEAVE, QUIT, RAISE
 

@@ -11,7 +11,8 @@ from mosel.models.base import Model
 from mosel.online import wire
 from mosel.online.channel import Channel, ChannelFactory, Report
 from mosel.online.policies import DEFAULT, Options
-from mosel.online.process_channel import Patience, ProcessChannel
+from mosel.online.process_channel import ProcessChannel
+from mosel.online.watched_channel import Patience
 from mosel.runtime.device import worker_cores
 
 LEAD_NS = 2 * NS_PER_MS

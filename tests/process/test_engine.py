@@ -4,7 +4,7 @@ import itertools
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from mosel.core.clock import to_ns
 from mosel.core.errors import ExecutionError
 from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
+from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Answer, Engine
 from mosel.online.events import WorkerLost
 from mosel.online.process_channel import ProcessChannel
@@ -43,10 +44,15 @@ def served(name: str = "obedient") -> ServedModel:
 
 @asynccontextmanager
 async def engine(
-    config: EngineConfig | None = None, *, journal: list[Entry] | None = None
+    config: EngineConfig | None = None,
+    *,
+    journal: list[Entry] | None = None,
+    models: Sequence[ServedModel] = (),
+    channels: ChannelFactory | None = None,
 ) -> AsyncIterator[Engine]:
-    """Run an engine with worker processes."""
-    found = Engine([served()], config or EngineConfig(patience=QUICK), journal=journal)
+    """Run an engine, by default with worker processes."""
+    config = config or EngineConfig(patience=QUICK)
+    found = Engine(models or [served()], config, journal=journal, channels=channels)
     await found.start()
     try:
         yield found

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -20,9 +21,10 @@ from mosel.models.base import Model
 from mosel.models.registry import find
 from mosel.offline.profiler import make_profile
 from mosel.offline.settings import Settings
+from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Engine
 from mosel.online.policies import POLICIES, Options
-from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, server_cores
+from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, process_channels, server_cores
 from mosel.runtime.device import default_device, describe, pin, profile_path
 from mosel.runtime.fits import check_profile_fits
 
@@ -43,6 +45,7 @@ def serve(
     threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    ray_address: str | None = None,
     config: Path | None = None,
     quiet: bool = False,
 ) -> None:
@@ -60,7 +63,8 @@ def serve(
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
         threads: CPU threads of each worker (default: 1).
         seed: for policies that draw lots (default: 0).
-        engine: what the workers stand on: local.
+        engine: what the workers stand on: local, or ray (default: local).
+        ray_address: of a Ray cluster that runs already, for engine ray (default: one is started here).
         config: a TOML file with any of these and more; what is given here goes before it.
         quiet: say nothing but errors.
     """
@@ -75,6 +79,7 @@ def serve(
         "threads": threads,
         "seed": seed,
         "engine": engine,
+        "ray_address": ray_address,
     }
     given = {key: value for key, value in words.items() if value not in (None, ())}
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
@@ -91,7 +96,8 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
     check_words(config)
     allow_open_files()
     options = scheduler_options(config)
-    with listen(parse_address(config.http)) as listening:
+    with ExitStack() as stack:
+        listening = stack.enter_context(listen(parse_address(config.http)))
         models = {word: find(word) for word in config.models}
         device = config.device or default_device(_framework(models.values()))
         served = _served(models, config, device, say)
@@ -100,7 +106,8 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
         )
         names = ", ".join(one.model.name for one in served)
         say(f"listening on {url_of(listening)}: loading {names}")
-        engine = Engine(served, engine_config)
+        channels = stack.enter_context(channels_of(config, served, engine_config))
+        engine = Engine(served, engine_config, channels=channels)
         pin(server_cores(engine_config))
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
         serving = f"serving {names} on {url_of(listening)} (policy {config.policy}, {many})"
@@ -111,6 +118,24 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
         }
         app = HttpApp(Service(engine, served, config.limits, settings, config.tenants))
         run(app, engine, listening, config.drain_s, say, serving)
+
+
+@contextmanager
+def channels_of(
+    config: ServeConfig, served: Sequence[ServedModel], engine_config: EngineConfig
+) -> Iterator[ChannelFactory]:
+    """Hold what the workers stand on, and yield what makes them.
+
+    Raises:
+        UsageError: Ray is not installed, there is no such cluster, or it has too few devices.
+    """
+    if config.engine == "local":
+        yield process_channels(served, engine_config)
+        return
+    from mosel.online.ray_channel import cluster, ray_channels  # ray is an optional extra
+
+    with cluster(config.ray_address, engine_config):
+        yield ray_channels(served, engine_config, embedded=not config.ray_address)
 
 
 def check_words(config: ServeConfig) -> None:
@@ -125,6 +150,8 @@ def check_words(config: ServeConfig) -> None:
         raise UsageError(f"policy {config.policy!r} is not known; expected one of {', '.join(POLICIES)}")
     if config.engine not in ENGINES:
         raise UsageError(f"engine {config.engine!r} is not known; expected one of {', '.join(ENGINES)}")
+    if config.ray_address and config.engine != "ray":
+        raise UsageError(f"ray address {config.ray_address!r} is for engine ray; give --engine ray too")
 
 
 def scheduler_options(config: ServeConfig) -> Options:

@@ -19,7 +19,7 @@ from mosel.frontend.parameters import LARGEST_WEIGHT, LEAST_WEIGHT
 from mosel.online.policies import DEFAULT
 
 CONFIG_LIMIT_BYTES = 1 << 20
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 PREFIX = "MOSEL_SERVE_"
 
 LONGEST_S = 86_400.0
@@ -42,7 +42,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
         seed: for policies that draw lots.
-        engine: what the workers stand on.
+        engine: what the workers stand on: processes of this machine, or actors of a Ray cluster.
+        ray_address: of a Ray cluster that runs already; empty starts one on this machine.
         drain_s: how long jobs that were accepted may still run after SIGTERM.
         body_bytes: the largest request body.
         json_bytes: the largest JSON object in one; raw tensors stand outside it.
@@ -62,6 +63,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: Count = 1
     seed: int = 0
     engine: str = "local"
+    ray_address: str = ""
     drain_s: Duration = 30.0
     body_bytes: Count = 64 << 20
     json_bytes: Count = 8 << 20

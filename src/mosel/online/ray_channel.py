@@ -1,0 +1,221 @@
+"""A worker that is an actor of a Ray cluster; `watched_channel.py` says when the next one is started.
+
+`ray_worker.py` is the other side. Tensors travel through Ray's object store, which a node's processes share.
+Ray itself restarts and repeats nothing: what becomes of a lost batch is the scheduler's to decide.
+"""
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mosel.core.errors import UsageError
+from mosel.core.types import Batch
+from mosel.online import wire
+from mosel.online.channel import Channel, ChannelFactory, Report, Work, finished
+from mosel.online.events import BatchFailed
+from mosel.online.execution import Result, one_line
+from mosel.online.ray_worker import RayWorker
+from mosel.online.serving import EngineConfig, ServedModel, start_message
+from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
+
+try:
+    import ray
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+except ImportError as error:
+    raise UsageError("engine ray needs the package ray: pip install 'mosel[ray]'") from error
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "local"
+
+Demands = Mapping[str, float]
+"""What Ray has to hold ready for a worker, as options of an actor."""
+
+
+@contextmanager
+def cluster(address: str, config: EngineConfig) -> Iterator[None]:
+    """Be connected to a Ray cluster inside the block.
+
+    Args:
+        address: of a cluster that runs already; empty starts one on this machine, which ends with the block.
+        config: says how many workers there have to be room for.
+
+    Raises:
+        UsageError: there is no cluster at that address, or it has too few devices.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    room = {"num_cpus": max(os.cpu_count() or 1, config.workers * config.threads), "include_dashboard": False}
+    try:
+        ray.init(address or EMBEDDED, log_to_driver=False, configure_logging=False, **({} if address else room))
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        where = f"no Ray cluster answers at {address!r}" if address else "Ray does not start here"
+        raise UsageError(f"{where}: {one_line(error)}") from error
+    try:
+        check_room(config)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_room(config: EngineConfig) -> None:
+    """Check that the cluster has devices for the workers asked for.
+
+    Raises:
+        UsageError: it has too few of them.
+    """
+    held = ray.cluster_resources()
+    for kind, each in demands(config).items():
+        wanted, there = each * config.workers, held.get("CPU" if kind == "num_cpus" else "GPU", 0)
+        if wanted > there:
+            raise UsageError(
+                f"{config.workers} workers need {wanted:g} {'CPUs' if kind == 'num_cpus' else 'GPUs'}; "
+                f"the Ray cluster has {there:g}: add nodes, or ask for fewer workers"
+            )
+
+
+def demands(config: EngineConfig) -> Demands:
+    """Return what Ray has to hold ready for each worker."""
+    return {"num_gpus": 1.0} if config.device.startswith("cuda") else {"num_cpus": float(config.threads)}
+
+
+def ray_channels(models: Sequence[ServedModel], config: EngineConfig, *, embedded: bool) -> ChannelFactory:
+    """Return what makes workers of Ray actors; in an embedded cluster they keep to cores as processes do."""
+
+    def make(worker: int, report: Report) -> Channel:
+        start = start_message(worker, models, config)
+        if not embedded:
+            start = _anywhere(start)
+        return RayChannel(report, start, config.patience, demands(config))
+
+    return make
+
+
+class RayChannel(WatchedChannel):
+    """One actor after the other.
+
+    Args:
+        report: where to report.
+        start: what each of them is told first.
+        patience: how long to wait for it.
+        demands: what Ray holds ready for it.
+    """
+
+    def __init__(self, report: Report, start: wire.Start, patience: Patience, demands: Demands) -> None:
+        super().__init__(start.worker, report, patience, lambda: _Life(start, report, patience, demands))
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process of the actor that lives now, on its node, if one does."""
+        return self._life.pid if isinstance(self._life, _Life) else None
+
+
+class _Life:
+    """One actor from its start to its end."""
+
+    def __init__(self, start: wire.Start, report: Report, patience: Patience, demands: Demands) -> None:
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.pid: int | None = None
+        self._start = start
+        self._report = report
+        self._demands = demands
+        self._actor: Any = None
+        self._over = False
+        self._why_killed = ""
+        self._held: deque[Batch] = deque()
+        self._answers: asyncio.Queue[tuple[Batch, Any]] = asyncio.Queue()
+        self._hang = HangWatch(patience, self._kill)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> wire.StartFailed | None:
+        """Place the actor and wait until it is warm; return why it will not be, if so."""
+        options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._demands}
+        self._actor = ray.remote(RayWorker).options(**options).remote(self._start)
+        try:
+            self.pid = await self._actor.pid.remote()
+            problem: wire.StartFailed | None = await self._actor.warm_up.remote()
+        except RayError as error:
+            return wire.StartFailed(epitaph(error), final=False)
+        self._keep(self._wait_for_end())
+        self._keep(self._listen())
+        return problem
+
+    def send(self, work: Work) -> None:
+        """Put the tensors where the actor finds them and ask it to run the batch."""
+        batch = work.batch
+        tensors = {name: list(parts) for name, parts in work.tensors.items()}
+        try:
+            answer = self._actor.run.remote(batch.model, work.modalities, work.precision, tensors)
+        except RayError as error:  # the object store is full, say
+            self._report(
+                BatchFailed(batch.id, f"no room in Ray's object store for the batch: {one_line(error)}")
+            )
+            return
+        self._held.append(batch)
+        if len(self._held) == 1:
+            self._hang.watch(batch)
+        self._answers.put_nowait((batch, answer))
+
+    async def end(self, limit_s: float) -> None:
+        """Kill the actor: it holds nothing that would have to be saved."""
+        del limit_s
+        self._over = True
+        self._hang.watch(None)
+        if self._actor is not None:
+            ray.kill(self._actor)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        """Take the answers in the order in which the batches were sent, in which the device gives them."""
+        while True:
+            batch, answer = await self._answers.get()
+            try:
+                result: Result = await answer
+            except RayTaskError as error:  # the device is of no use: a model's error is in the result
+                self._kill(one_line(error.cause if isinstance(error.cause, Exception) else error))
+                return
+            except RayActorError:
+                return  # `ended` tells of it
+            except RayError as error:  # an object was lost with its node, or there is no room for it
+                result = Result(failure=one_line(error))
+            self._answered()
+            if result.failure is not None:
+                self._report(BatchFailed(batch.id, result.failure))
+            else:
+                self._report(finished(batch, result.took_ns, result.undone), result.outputs)
+
+    def _answered(self) -> None:
+        self._held.popleft()
+        self._hang.watch(self._held[0] if self._held else None)
+
+    async def _wait_for_end(self) -> None:
+        try:
+            await self._actor.live.remote()
+        except RayError as error:
+            if not self._over:
+                self.ended.set_result(self._why_killed or epitaph(error))
+
+    def _kill(self, why: str) -> None:
+        self._why_killed = self._why_killed or why
+        ray.kill(self._actor)
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def epitaph(error: BaseException) -> str:
+    """Return in one line how an actor ended, less what Ray repeats in each of its messages."""
+    return f"Ray actor ended: {one_line(error)}"
+
+
+def _anywhere(start: wire.Start) -> wire.Start:
+    """Return the message for a worker on whatever node: Ray chose its device, and it keeps to no core."""
+    device = "cuda:0" if start.device.startswith("cuda") else start.device
+    return wire.Start(start.worker, device, start.threads, (), (), start.models)

@@ -191,6 +191,16 @@ def test_an_absent_modality_does_not_run(function: BatchFunction, held_out: Samp
     assert calls == ["text", "audio"]
 
 
+def test_it_is_surer_of_what_it_gets_right(function: BatchFunction, held_out: Samples) -> None:
+    """On typed and spoken digits its confidence tells right answers from wrong ones."""
+    found = function(**batch(held_out, ("text", "audio"), range(200))).detach().numpy()
+    assert model.confidence_of is not None
+    confidence = model.confidence_of({"scores": found})
+    right = model.score({"scores": found}, held_out.labels[:200]) == 1
+    assert ((confidence > 0) & (confidence <= 1)).all()
+    assert confidence[right].mean() > confidence[~right].mean() + 0.1
+
+
 def test_scores_are_probabilities(function: BatchFunction, held_out: Samples) -> None:
     """Each request gets ten probabilities as FP32."""
     found = scores(function, batch(held_out, model.modality_names, range(3)))

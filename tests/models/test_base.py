@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from mosel.core.errors import ModelError
-from mosel.models.base import DATATYPES, Modality, Model, Samples, Tensor, classification_score, metric_of
+from mosel.models.base import (
+    DATATYPES,
+    Modality,
+    Model,
+    Samples,
+    Tensor,
+    classification_score,
+    largest_probability,
+    largest_softmax,
+    metric_of,
+)
 
 SCORES = Tensor("scores", "FP32", (2,))
 TEXT = Modality("text", (Tensor("tokens", "INT64", (-1,), limits=(8,)),))
@@ -164,3 +174,22 @@ def test_the_metric_is_a_mean_or_a_share() -> None:
     assert metric_of(np.array([1.0, 0.0, 0.5])) == 0.5
     assert metric_of(np.array([[1.0, 1.0], [1.0, 3.0]])) == 0.5
     assert metric_of(np.array([[-5.0, 1.0], [1.0, 1.0]])) == 0
+
+
+def test_a_classifier_is_as_sure_as_its_largest_softmax() -> None:
+    """Two logits that differ by ln 3 are three to one, however large they are, one request a row."""
+    logits = np.array([[0.0, np.log(3)], [5000.0, 5000.0]], np.float32)
+    assert largest_softmax({"scores": logits}) == pytest.approx([0.75, 0.5])
+    assert declared().confidence_of is largest_softmax
+
+
+def test_probabilities_are_taken_as_they_are() -> None:
+    """The largest of each row."""
+    assert largest_probability({"scores": np.array([[0.2, 0.8], [0.6, 0.4]])}) == pytest.approx([0.8, 0.6])
+
+
+def test_a_model_that_is_no_classifier_has_no_confidence_but_its_own() -> None:
+    """Nothing is guessed about outputs that are scored in another way."""
+    other = declared(score=lambda _outputs, labels: np.ones(len(labels)))
+    assert other.confidence_of is None
+    assert dataclasses.replace(other, confidence=largest_probability).confidence_of is largest_probability

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
     Score = Callable[[Mapping[str, NDArray[Any]], NDArray[Any]], NDArray[np.float64]]
+    Confidence = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
 
 DATATYPES: dict[str, str] = {
     "BOOL": "bool",
@@ -170,6 +171,20 @@ def classification_score(outputs: "Arrays", labels: "NDArray[Any]") -> "NDArray[
     return hits
 
 
+def largest_softmax(outputs: "Arrays") -> "NDArray[np.float64]":
+    """Return the largest probability of each request whose first output is its logits; shape (batch,)."""
+    logits = next(iter(outputs.values())).astype("float64")
+    above = logits - logits.max(axis=-1, keepdims=True)
+    shares: NDArray[np.float64] = 1 / (2.718281828459045**above).sum(axis=-1)
+    return shares
+
+
+def largest_probability(outputs: "Arrays") -> "NDArray[np.float64]":
+    """Return each request's largest probability, where the first output is probabilities; shape (batch,)."""
+    largest: NDArray[np.float64] = next(iter(outputs.values())).max(axis=-1).astype("float64")
+    return largest
+
+
 def metric_of(scores: "NDArray[np.float64]") -> float:
     """Return the metric of what `Model.score` gave samples: the mean, or the share that is right."""
     if scores.ndim == 1:
@@ -191,6 +206,11 @@ class Model:
             numbers, how much of it is right and how much there is: the metric is then the sum of the first over
             the sum of the second, as for words, 0 at least.
         metric: the metric's name.
+        confidence: how sure the model is of each request's answer, shape (batch,), higher is surer, from its
+            outputs alone; on any scale. Without it a model that is scored as a classifier counts as one that
+            returns logits, and any other has none. A cascade asks for further modalities where it is low.
+        calibration: returns labelled samples that are neither in training nor in `samples`; on these the
+            thresholds of cascades are chosen. Without it there are none.
         allowed: whether a combination of modalities may be used at all ("never without text").
         precisions: the precisions to offer, the first being the usual one; by kind of device (`cpu`, `cuda`)
             where they differ.
@@ -213,6 +233,8 @@ class Model:
     samples: Callable[[], Samples] | None = None
     score: "Score" = classification_score
     metric: str = "accuracy"
+    confidence: "Confidence | None" = None
+    calibration: Callable[[], Samples] | None = None
     allowed: Callable[[tuple[str, ...]], bool] = lambda _: True
     precisions: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ("float32",)
     framework: str = "torch"
@@ -232,6 +254,13 @@ class Model:
     def modality_names(self) -> tuple[str, ...]:
         """The modalities' names in the model's order."""
         return tuple(modality.name for modality in self.modalities)
+
+    @property
+    def confidence_of(self) -> "Confidence | None":
+        """What tells how sure the model is of its outputs; None if nothing does."""
+        if self.confidence is None and self.score is classification_score:
+            return largest_softmax
+        return self.confidence
 
     def modality(self, name: str) -> Modality:
         """Return the modality called `name`; KeyError if there is none."""

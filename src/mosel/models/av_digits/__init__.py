@@ -14,9 +14,17 @@ import numpy as np
 
 from mosel.core.errors import ModelError
 from mosel.core.files import read_bytes, sha256
-from mosel.models.av_digits.data import MELS, MOST_FRAMES, MOST_LETTERS, SIDE, VIDEO_FRAMES, samples
+from mosel.models.av_digits.data import (
+    MELS,
+    MOST_FRAMES,
+    MOST_LETTERS,
+    SIDE,
+    VIDEO_FRAMES,
+    Split,
+    samples,
+)
 from mosel.models.av_digits.distort import STEPS_PER_DB
-from mosel.models.base import BatchFunction, Modality, Model, Tensor
+from mosel.models.base import BatchFunction, Modality, Model, Tensor, largest_probability
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +89,8 @@ model = Model(
     outputs=(Tensor("scores", "FP32", (10,)),),  # probabilities
     load=load,
     samples=samples,
+    confidence=largest_probability,
+    calibration=lambda: samples(Split.CALIBRATION),
     latency_slo_s=0.5,
     version=sha256(read_bytes(WEIGHTS_FILE, WEIGHTS_LIMIT_BYTES))[:12] if WEIGHTS_FILE.exists() else "0",
 )

@@ -7,6 +7,7 @@ Ray itself restarts and repeats nothing: what becomes of a lost batch is the sch
 import asyncio
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 EMBEDDED = "local"
 
+ANSWER_LIMIT_S = 5.0
+"""How long the head of a cluster is waited for."""
+
 Demands = Mapping[str, float]
 """What Ray has to hold ready for a worker, as options of an actor."""
 
@@ -47,6 +51,8 @@ def cluster(address: str, config: EngineConfig) -> Iterator[None]:
     Raises:
         UsageError: there is no cluster at that address, or it has too few devices.
     """
+    if address:
+        _check_answers(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     room = {"num_cpus": max(os.cpu_count() or 1, config.workers * config.threads), "include_dashboard": False}
     try:
@@ -59,6 +65,19 @@ def cluster(address: str, config: EngineConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Look whether anything listens there: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise UsageError(
+            f"ray address {address!r}: expected HOST:PORT of a cluster's head, as `ray start` prints it"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_LIMIT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
 def check_room(config: EngineConfig) -> None:

@@ -1,0 +1,72 @@
+"""A cluster of two nodes, two raylets on this machine, that runs already when the server comes."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from mosel.core.errors import UsageError
+from mosel.core.states import State
+from mosel.online.engine import Engine
+from mosel.online.ray_channel import cluster, ray_channels
+from mosel.online.serving import EngineConfig
+from tests.process.test_engine import QUICK, ask, outcome, served, until
+
+pytestmark = [
+    pytest.mark.process,
+    # Ray's own: it leaves sockets and files to the end of the process
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+TWO = EngineConfig(workers=2, patience=QUICK)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Two nodes with one CPU each."""
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    found.add_node(num_cpus=1)
+    yield found
+    found.shutdown()
+
+
+async def serve_through_a_lost_node(nodes: Any) -> None:
+    """Lose the second node in the middle of a load."""
+    models = [served()]
+    running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
+    await running.start()
+    answers = [ask(running, 1, 2, 3, slo_s=60) for _ in range(60)]
+    await until(lambda: running.snapshot().batches > 4)
+    second = next(node for node in nodes.list_all_nodes() if not node.head)
+    await asyncio.to_thread(nodes.remove_node, second, allow_graceful=False)
+    assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+    await until(lambda: running.snapshot().lost_workers == 1)
+    assert (await outcome(ask(running, 5)))[0] is State.SERVED
+    nodes.add_node(num_cpus=1)
+    await until(lambda: running.snapshot().workers == ("ready", "ready"))
+    await running.stop()
+
+
+def test_a_node_that_goes_takes_no_job_with_it(nodes: Any) -> None:
+    """Its batches run on the node that is left; a node that comes takes the lost worker."""
+    with cluster(nodes.address, TWO):
+        assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
+        asyncio.run(serve_through_a_lost_node(nodes))
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("127.0.0.1:1", r"no Ray cluster answers at '127\.0\.0\.1:1'"),
+        ("ray://127.0.0.1:10001", "expected HOST:PORT"),
+        ("somewhere", "expected HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_named(address: str, says: str) -> None:
+    """The message says which address was given, at once."""
+    with pytest.raises(UsageError, match=says), cluster(address, TWO):
+        pass

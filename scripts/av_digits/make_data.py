@@ -27,12 +27,10 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly, stft
 
 from mosel.core.files import write_atomic
-from mosel.models.av_digits.data import DIGITS_FILE, MELS, MOST_FRAMES, SPEECH_FILE, WORDS, Split
+from mosel.models.av_digits.data import DIGITS_FILE, MOST_FRAMES, SPEECH_FILE, WORDS, Split
 from mosel.models.av_digits.distort import FLOOR_DB, STEPS_PER_DB
+from mosel.models.av_digits.voice import HOP, RATE_HZ, WINDOW, mel_filters
 
-RATE_HZ = 16_000
-WINDOW, HOP = 400, 200
-BAND_HZ = (80.0, 7600.0)
 SILENCE_DB = 50.0
 SPEEDS = (0.88, 1.12)
 PITCHES = (0.92, 1.0, 1.09)
@@ -143,21 +141,10 @@ def _trim(wave: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _log_mel(wave: NDArray[np.float64]) -> NDArray[np.uint8]:
     _, _, spectrum = stft(wave, RATE_HZ, nperseg=WINDOW, noverlap=WINDOW - HOP)
-    power = (np.abs(spectrum) ** 2).T @ _filters().T
+    power = (np.abs(spectrum) ** 2).T @ mel_filters().T
     steps = (10 * np.log10(power + 1e-12) - FLOOR_DB) * STEPS_PER_DB
     frames: NDArray[np.uint8] = np.clip(np.round(steps), 0, 255).astype(np.uint8)
     return frames[:MOST_FRAMES]
-
-
-def _filters() -> NDArray[np.float64]:
-    """Return triangular mel filters, (MELS, WINDOW / 2 + 1)."""
-    low, high = (2595 * np.log10(1 + hz / 700) for hz in BAND_HZ)
-    edges_hz = 700 * (10 ** (np.linspace(low, high, MELS + 2) / 2595) - 1)
-    bins_hz = np.linspace(0, RATE_HZ / 2, WINDOW // 2 + 1)
-    rise = (bins_hz - edges_hz[:-2, None]) / (edges_hz[1:-1] - edges_hz[:-2])[:, None]
-    fall = (edges_hz[2:, None] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])[:, None]
-    filters: NDArray[np.float64] = np.clip(np.minimum(rise, fall), 0, None)
-    return filters
 
 
 if __name__ == "__main__":

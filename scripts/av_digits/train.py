@@ -28,20 +28,14 @@ from torch.nn.functional import cross_entropy
 from mosel.core.files import write_atomic
 from mosel.models.av_digits import WEIGHTS_FILE, level
 from mosel.models.av_digits.data import MELS, MOST_FRAMES, VIDEO_FRAMES, Draw, Split, draw
-from mosel.models.av_digits.distort import STEPS_PER_DB
 from mosel.models.av_digits.network import AVDigits
+from mosel.models.av_digits.vary import another_voice
 
 MODALITIES = ("text", "audio", "video")
 COMBINATIONS = [c for n in (1, 2, 3) for c in itertools.combinations(range(3), n)]
 BATCH = 64
 FEW_FRAMES = (2, 3)
 ALL_FRAMES_SHARE = 0.05
-STRETCH = (0.8, 1.25)
-PACE_SIGMA = 0.25
-MEL_WARP = 0.15
-MEL_SHIFT = 2.0
-EQUALISER_DB = 3.0
-RANGE_SHARE = (0.85, 1.15)
 MOST_MASKED_MELS, MOST_MASKED_FRAMES = 4, 6
 
 
@@ -92,26 +86,6 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def another_voice(clip: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return `clip`, (frames, mels), as if another had said it: other pace, vocal tract, timbre and dynamics.
-
-    The pace changes along the word and the mel scale is stretched apart on either side of a random band, so
-    that a network which has heard few voices is right about voices that it has not heard.
-    """
-    frames = min(MOST_FRAMES, round(len(clip) * rng.uniform(*STRETCH)))
-    pace = np.cumsum([0, *np.exp(rng.normal(0, PACE_SIGMA, 4))])
-    times = np.interp(np.linspace(0, pace[-1], frames), pace, np.linspace(0, len(clip) - 1, 5))
-    pivot, (below, above) = rng.uniform(MELS / 4, MELS * 3 / 4), np.exp(rng.uniform(-MEL_WARP, MEL_WARP, 2))
-    away = np.arange(MELS) - pivot
-    mels = pivot + away * np.where(away < 0, below, above) + rng.uniform(-MEL_SHIFT, MEL_SHIFT)
-    spoken = _between(_between(clip.astype(np.float32), times).T, np.clip(mels, 0, MELS - 1)).T
-    gain_db = np.interp(np.arange(MELS), np.linspace(0, MELS - 1, 5), rng.normal(0, EQUALISER_DB, 5))
-    heard = spoken + gain_db * STEPS_PER_DB
-    squeezed = heard.max() - (heard.max() - heard) * rng.uniform(*RANGE_SHARE)
-    varied: NDArray[np.uint8] = np.clip(squeezed, 0, 255).astype(np.uint8)
-    return varied
-
-
 def filled(clip: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return `clip`, half the time with silence after it.
 
@@ -154,14 +128,6 @@ def accuracies(network: AVDigits, split: Split, count: int) -> str:
         f"{'+'.join(MODALITIES[i] for i in chosen)} {_share(logits[list(chosen)].sum(dim=0), labels):.3f}"
         for chosen in COMBINATIONS
     )
-
-
-def _between(values: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return rows of `values` at `places` between them, interpolated linearly."""
-    before = np.minimum(places.astype(np.int64), len(values) - 2)
-    share = (places - before)[:, None].astype(np.float32)
-    between: NDArray[np.float32] = values[before] * (1 - share) + values[before + 1] * share
-    return between
 
 
 def _share(logits: Tensor, labels: Tensor) -> float:

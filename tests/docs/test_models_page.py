@@ -3,6 +3,7 @@ import re
 import torch
 from torch import nn
 
+from mosel.core.tables import read_profile
 from mosel.models import selfmm, tvlt, vilt
 from mosel.models.avhubert.network import AVHubert
 from mosel.models.avhubert.shape import SHAPES as AVHUBERT_SHAPES
@@ -15,6 +16,7 @@ from mosel.models.tbn.shape import SHAPES as TBN_SHAPES
 from mosel.models.tvlt.network import TVLT
 from mosel.models.vilt.network import ViLT
 from tests.docs.blocks import ROOT
+from tests.docs.test_pages import load_script
 
 PAGE = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
 LISTED = {
@@ -56,3 +58,17 @@ def test_the_page_counts_modes_as_they_are() -> None:
 def test_every_model_of_the_zoo_is_on_the_page() -> None:
     """A name that can be given is explained."""
     assert {name for name in zoo() if f"`{name}`" not in PAGE} <= {"av-digits"}
+
+
+def test_the_page_shows_what_the_profiles_measured() -> None:
+    """The table of accuracies is the one that the script makes of the committed profiles."""
+    script = load_script("zoo_table")
+    assert script.block() in PAGE, "run .venv/bin/python scripts/zoo_table.py"
+
+
+def test_the_profiles_of_the_small_models_are_of_the_weights_that_ship() -> None:
+    """Weights that were trained anew need new profiles: the version in each is that of the model."""
+    script = load_script("zoo_table")
+    for name in filter(lambda name: script.profile_of(name).exists(), script.NAMES):
+        extra = read_profile(script.profile_of(name)).profile.extra or {}
+        assert (extra["version"], extra["accuracy_source"]) == (find(name).version, "measured"), name

@@ -77,6 +77,7 @@ def test_charging_for_decisions_still_holds(folder: Path) -> None:
         (["workload", "--profile", "profile.json", "--rate", "1", "--load", "1"], "give one of them"),
         (["workload", "--profile", "profile.json", "--rate", "1", "--latency-slo", "soon"], "as in 5x"),
         (["workload", "--profile", "profile.json"], "no rate"),
+        (["workload", *["--profile", "profile.json"] * 2, "--rate", "1"], "expected one a model"),
         (["workload", "weekly", "--profile", "profile.json", "--rate", "1"], "expected one of constant"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_a_job_dropped_while_it_ran_is_found_in_its_batch() -> None:
     rows, batches = read_receipts([job("a", requests=2), job("b", requests=4)], [earlier, gone])
     assert [batch.jobs for batch in batches] == [(("a", 1),), (("a", 1), ("b", 2))]
     assert rows[1].modes == ((FULL, 2),)
+
+
+def test_modes_of_two_models_are_kept_apart() -> None:
+    """A batch of one model holds no request of another's job, though its mode has the same name."""
+    earlier = served(0, batches=[(0, 3, 1, 20, 62)])
+    gone = dropped(0, 30.0, f"{FULL}:2")
+    jobs = [job("a"), replace(job("b", requests=2), model="other")]
+    _, (batch,) = read_receipts(jobs, [earlier, gone])
+    assert (batch.model, batch.jobs) == ("m", (("a", 1),))
 
 
 def test_without_a_receipt_the_status_decides() -> None:

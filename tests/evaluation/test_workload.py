@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from mosel.core.errors import FileError
 from mosel.core.types import Job
-from mosel.evaluation.workload import Workload, format_workload, read_workload, write_workload
+from mosel.evaluation.workload import (
+    Workload,
+    format_workload,
+    merged,
+    read_workload,
+    write_workload,
+)
 
 HEADER = "job,arrival_s,requests,accuracy_slo,latency_slo_s"
 MODELS: dict[str, tuple[str, ...]] = {"m": ("audio", "video")}
@@ -122,3 +128,15 @@ def test_the_text_is_plain_csv() -> None:
     """A written workload has the documented header and unrounded numbers."""
     text = format_workload(Workload((Job("a", "m", 2, 0.1 + 0.2, 1, 2_500_000_001),)))
     assert text == f"{HEADER}\na,1e-09,2,0.30000000000000004,2.5\n"
+
+
+def test_workloads_of_several_models_are_merged_by_arrival(tmp_path: Path) -> None:
+    """Jobs are named after their models, which a column of their own tells; what is written reads back."""
+    first = Workload((Job("j0", "a", 1, 0.5, 0, 9), Job("j1", "a", 2, 0.5, 7, 16)))
+    second = Workload((Job("j0", "b", 3, 0.5, 4, 13, ("audio",)),), ("modalities",))
+    both = merged([first, second])
+    assert [job.id for job in both.jobs] == ["a-j0", "b-j0", "a-j1"]
+    assert both.columns == ("modalities", "model")
+    write_workload(both, tmp_path / "w.csv")
+    names = ("audio", "video")
+    assert read_workload(tmp_path / "w.csv", {"a": names, "b": names}) == both

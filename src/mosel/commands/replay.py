@@ -29,6 +29,7 @@ def replay(
     workload: Path,
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    also: tuple[str, ...] = (),
     seed: int = 0,
     answer_limit: float = 600.0,
     give_up: float | None = None,
@@ -44,6 +45,7 @@ def replay(
         model: whose labelled samples are sent: a zoo name, or package.module:object.
         workload: the workload.csv.
         output: the run directory.
+        also: a further model that the server serves and the workload's column `model` names; may be repeated.
         seed: of the order in which samples are sent.
         answer_limit: seconds without an answer after which a job counts as failed.
         give_up: seconds after the last arrival at which jobs without an answer are given up, and count as
@@ -59,8 +61,10 @@ def replay(
         raise UsageError(f"--wait {wait}; expected seconds ≥ 0")
     if seed < 0:
         raise UsageError(f"--seed {seed}; expected a whole number from 0")
-    found = find(model)
-    jobs = read_workload(workload, {found.name: found.modality_names})
+    found = [find(word) for word in (model, *also)]
+    if len({each.name for each in found}) != len(found):
+        raise UsageError(f"--also: {', '.join(each.name for each in found)}; expected each model once")
+    jobs = read_workload(workload, {each.name: each.modality_names for each in found})
     allow_open_files()
     limits = {"answer_limit_s": answer_limit, "give_up_s": give_up, "wait_s": wait}
     done = _with_progress(url, found, jobs, seed, limits, quiet)
@@ -73,7 +77,7 @@ def replay(
 
 
 def _with_progress(
-    url: str, model: Model, jobs: Workload, seed: int, limits: dict[str, Any], quiet: bool
+    url: str, models: list[Model], jobs: Workload, seed: int, limits: dict[str, Any], quiet: bool
 ) -> Replayed:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
@@ -82,7 +86,7 @@ def _with_progress(
         return asyncio.run(
             run_replay(
                 url,
-                model,
+                models,
                 jobs,
                 seed=seed,
                 **limits,

@@ -9,13 +9,13 @@ from cyclopts import Parameter
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.evaluation.arrivals import Recipe, capacity_rps, generate
-from mosel.evaluation.workload import Workload, format_workload, write_workload
+from mosel.evaluation.workload import Workload, format_workload, merged, write_workload
 
 
 def workload(
     kind: str = "bursty",
     *,
-    profile: Path,
+    profile: tuple[Path, ...],
     rate: float | None = None,
     load: float | None = None,
     min_rate: float | None = None,
@@ -34,6 +34,7 @@ def workload(
     Args:
         kind: constant, poisson, or bursty (a day's shape compressed to the duration, with spikes).
         profile: profile.json of the model; accuracy SLOs lie between its modes' lowest and highest accuracy.
+            May be repeated: rates are divided evenly among the models, and column `model` names each job's.
         rate: mean requests per second.
         load: mean rate as a multiple of one over the full mode's latency at batch size 1.
         min_rate: lowest requests per second of bursty; a quarter of the mean where none is given.
@@ -45,16 +46,43 @@ def workload(
         output: the file to write; without it the workload goes to stdout.
         quiet: say nothing on stderr.
     """
-    table = read_profile(profile).profile
+    tables = _tables(profile)
     slo_s, factor = _latency_slo(latency_slo)
-    recipe = Recipe(kind, duration, seed, _rate(rate, load, table), min_rate, max_rate, slo_s, factor, lacking)
-    made = generate(recipe, table)
+    share = 1 / len(tables)
+    recipes = [
+        Recipe(
+            kind,
+            duration,
+            seed + place,
+            _part(_rate(rate, load, table), share),
+            _part(min_rate, share),
+            _part(max_rate, share),
+            slo_s,
+            factor,
+            lacking,
+        )
+        for place, table in enumerate(tables)
+    ]
+    each = [generate(recipe, table) for recipe, table in zip(recipes, tables, strict=True)]
+    made = each[0] if len(each) == 1 else merged(each)
     if output is None:
         sys.stdout.write(format_workload(made))
     else:
         write_workload(made, output)
     if not quiet:
-        sys.stderr.write(_note(made, recipe, table) + "\n")
+        sys.stderr.write(_note(made, each, duration, tables) + "\n")
+
+
+def _tables(paths: tuple[Path, ...]) -> list[Profile]:
+    tables = [read_profile(path).profile for path in paths]
+    names = [table.model for table in tables]
+    if len(set(names)) != len(names):
+        raise UsageError(f"profiles of {', '.join(names)}: one model has two; expected one a model")
+    return tables
+
+
+def _part(rate: float | None, share: float) -> float | None:
+    return None if rate is None else rate * share
 
 
 def _latency_slo(text: str) -> tuple[float | None, float | None]:
@@ -73,10 +101,10 @@ def _rate(rate: float | None, load: float | None, profile: Profile) -> float | N
     return load * capacity_rps(profile)
 
 
-def _note(made: Workload, recipe: Recipe, profile: Profile) -> str:
-    mean_rps = made.requests / recipe.duration_s
+def _note(made: Workload, each: list[Workload], duration_s: float, tables: list[Profile]) -> str:
+    load = sum(one.requests / capacity_rps(table) for one, table in zip(each, tables, strict=True)) / duration_s
     return (
-        f"{len(made.jobs):,} jobs with {made.requests:,} requests in {recipe.duration_s:g} s: "
-        f"{mean_rps:,.1f} a second, "
-        f"{mean_rps / capacity_rps(profile):.2f} times the full mode's capacity at batch size 1"
+        f"{len(made.jobs):,} jobs with {made.requests:,} requests in {duration_s:g} s: "
+        f"{made.requests / duration_s:,.1f} a second, "
+        f"{load:.2f} times the full mode's capacity at batch size 1"
     )

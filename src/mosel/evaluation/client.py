@@ -3,6 +3,7 @@
 It knows the wire and nothing of schedules; what its answers add up to stands in `replay.py`.
 """
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from mosel.evaluation.payloads import HEADER_LENGTH, Payload
 from mosel.models.base import DATATYPES
 
 ANSWER_LIMIT_BYTES = 1 << 28
+LARGE_BYTES = 1 << 20
+"""From here on a body goes out piece by piece, so that others do not wait for it."""
+
 OK, NOT_FOUND = 200, 404
 
 
@@ -77,7 +81,8 @@ class Client:
             HEADER_LENGTH: str(payload.header_length),
             "Content-Type": "application/octet-stream",
         }
-        async with self._session.post(f"{self._model}/infer", data=payload.body, headers=headers) as response:
+        body = payload.body if len(payload.body) < LARGE_BYTES else io.BytesIO(payload.body)
+        async with self._session.post(f"{self._model}/infer", data=body, headers=headers) as response:
             raw = await _body(response)
             told = response.headers.get(HEADER_LENGTH)
         return _decoded(response.status, raw, told)

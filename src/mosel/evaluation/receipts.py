@@ -65,7 +65,7 @@ def _batches(jobs: Sequence[Job], sent: Sequence[Sent], offset_ns: int) -> list[
     parts: dict[int, dict[str, int]] = {}
     for job, one in zip(jobs, sent, strict=True):
         for batch in _named_batches(one):
-            told[batch["id"]] = batch
+            told[batch["id"]] = {**batch, "model": job.model}
             parts.setdefault(batch["id"], {})[job.id] = batch["requests"]
     _place_unfinished(jobs, sent, told, parts)
     return [_batch_result(told[number], parts[number], offset_ns) for number in sorted(told)]
@@ -86,7 +86,8 @@ def _place_unfinished(
     unowned = {number: count for number, count in unowned.items() if count > 0}
     for job, one in zip(jobs, sent, strict=True):
         for mode, missing in _unfinished(one).items():
-            for number in [each for each in unowned if told[each]["mode"] == mode]:
+            same = {"model": job.model, "mode": mode}.items()
+            for number in [each for each in unowned if same <= told[each].items()]:
                 if missing and unowned[number] and told[number]["finish"] >= _decided_s(one):
                     taken = min(missing, unowned[number])
                     parts[number][job.id] = parts[number].get(job.id, 0) + taken
@@ -120,7 +121,14 @@ def _decided_s(one: Sent) -> float:
 def _batch_result(batch: Mapping[str, Any], parts: Mapping[str, int], offset_ns: int) -> BatchResult:
     start_ns, finish_ns = (to_ns(batch[key]) - offset_ns for key in ("start", "finish"))
     return BatchResult(
-        batch["id"], batch["worker"], start_ns, finish_ns, batch["mode"], batch["size"], tuple(parts.items())
+        batch["id"],
+        batch["worker"],
+        start_ns,
+        finish_ns,
+        batch["mode"],
+        batch["size"],
+        tuple(parts.items()),
+        model=batch["model"],
     )
 
 

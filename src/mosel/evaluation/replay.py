@@ -50,7 +50,7 @@ class Replayed:
 
 async def replay(
     url: str,
-    model: Model,
+    models: Sequence[Model],
     workload: Workload,
     *,
     seed: int = 0,
@@ -63,8 +63,8 @@ async def replay(
 
     Args:
         url: of the server.
-        model: whose labelled samples are sent.
-        workload: its jobs are of this model.
+        models: whose labelled samples are sent.
+        workload: its jobs are of these models.
         seed: of the order in which samples are drawn.
         answer_limit_s: after so long without an answer a job counts as failed.
         give_up_s: so long after the last arrival every job without an answer is given up and counts as
@@ -74,20 +74,22 @@ async def replay(
 
     Raises:
         NotReadyError: the server cannot be reached, or is not ready, before the start.
-        UnknownModelError: it does not serve the model.
-        ModelError: the model has no labelled samples.
+        UnknownModelError: it does not serve one of the models.
+        ModelError: one has no labelled samples.
     """
     timeout = aiohttp.ClientTimeout(total=answer_limit_s)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
-        client = Client(session, url, model.name)
+        clients = {model.name: Client(session, url, model.name) for model in models}
         until_s = asyncio.get_running_loop().time() + wait_s
-        described = None if wait_s else await client.describe()  # before anything that takes long
-        payloads = Payloads(model, seed)
+        if not wait_s:  # before anything that takes long
+            described = [await client.describe() for client in clients.values()]
+        payloads = {model.name: Payloads(model, seed) for model in models}
         ready = _prebuilt(payloads, workload.jobs)
-        described = described or await _when_ready(client, until_s)
-        sent = await _send_all(client, payloads, ready, workload.jobs, give_up_s, on_answer)
-    return _recorded(workload, sent, model, payloads, described.get("parameters") or {})
+        if wait_s:
+            described = [await _when_ready(client, until_s) for client in clients.values()]
+        sent = await _send_all(clients, payloads, ready, workload.jobs, give_up_s, on_answer)
+    return _recorded(workload, sent, models, payloads, described[0].get("parameters") or {})
 
 
 async def _when_ready(client: Client, until_s: float) -> dict[str, Any]:
@@ -109,8 +111,8 @@ async def _when_ready(client: Client, until_s: float) -> dict[str, Any]:
 
 
 async def _send_all(
-    client: Client,
-    payloads: Payloads,
+    clients: Mapping[str, Client],
+    payloads: Mapping[str, Payloads],
     ready: deque[Payload],
     jobs: Sequence[Job],
     give_up_s: float | None,
@@ -122,21 +124,23 @@ async def _send_all(
     until_s += math.inf if give_up_s is None else give_up_s
     async with asyncio.TaskGroup() as group:
         for job in jobs:
-            payload = ready.popleft() if ready else payloads.make(job)
+            payload = ready.popleft() if ready else payloads[job.model].make(job)
             await asyncio.sleep(max(0.0, to_s(start_ns + job.arrival_ns - monotonic_ns())))
             one = Sent(payload, monotonic_ns() - start_ns)
             sent.append(one)
-            group.create_task(_send(client, one, start_ns, until_s, partial(on_answer, job.requests)))
+            group.create_task(
+                _send(clients[job.model], one, start_ns, until_s, partial(on_answer, job.requests))
+            )
     return sent
 
 
-def _prebuilt(payloads: Payloads, jobs: Sequence[Job]) -> deque[Payload]:
+def _prebuilt(payloads: Mapping[str, Payloads], jobs: Sequence[Job]) -> deque[Payload]:
     ready: deque[Payload] = deque()
     size = 0
     for job in jobs:
         if size > PREBUILT_BYTES:
             break
-        ready.append(payloads.make(job))
+        ready.append(payloads[job.model].make(job))
         size += len(ready[-1].body)
     return ready
 
@@ -160,7 +164,11 @@ async def _send(
 
 
 def _recorded(
-    workload: Workload, sent: Sequence[Sent], model: Model, payloads: Payloads, served: Mapping[str, Any]
+    workload: Workload,
+    sent: Sequence[Sent],
+    models: Sequence[Model],
+    payloads: Mapping[str, Payloads],
+    served: Mapping[str, Any],
 ) -> Replayed:
     rows, batches = read_receipts(workload.jobs, sent)
     run = Run(
@@ -172,20 +180,23 @@ def _recorded(
         columns=workload.columns,
         extra={
             "reasons": count_reasons(workload.jobs, sent),
-            "client": _client_view(workload.jobs, sent, rows, model, payloads),
+            "client": _client_view(workload.jobs, sent, rows, models, payloads),
         },
     )
     return Replayed(run, Counter(one.trouble for one in sent if one.trouble))
 
 
 def _client_view(
-    jobs: Sequence[Job], sent: Sequence[Sent], rows: Sequence[JobResult], model: Model, payloads: Payloads
+    jobs: Sequence[Job],
+    sent: Sequence[Sent],
+    rows: Sequence[JobResult],
+    models: Sequence[Model],
+    payloads: Mapping[str, Payloads],
 ) -> dict[str, Any]:
     lags_ms = [(one.sent_ns - job.arrival_ns) / NS_PER_MS for job, one in zip(jobs, sent, strict=True)]
     answered = [each for each in zip(jobs, sent, rows, strict=True) if each[1].reply and each[1].reply.outputs]
     requests = sum(job.requests for job, _, _ in answered)
     late = sum(job.requests for job, one, _ in answered if (one.received_ns or 0) > job.deadline_ns)
-    scores = [_scores(model, one, payloads) for _, one, _ in answered] if model.trained else []
     promised = sum((row.accuracy or 0.0) * job.requests for job, _, row in answered)
     return {
         "send_lag_ms": {
@@ -195,9 +206,25 @@ def _client_view(
         },
         "answered_requests": requests,
         "late_share": late / requests if requests else None,
-        "accuracy": metric_of(np.concatenate(scores)) if scores else None,
+        "accuracy": _accuracy([(job, one) for job, one, _ in answered], models, payloads),
         "promised_accuracy": promised / requests if requests else None,
     }
+
+
+def _accuracy(
+    answered: Sequence[tuple[Job, Sent]], models: Sequence[Model], payloads: Mapping[str, Payloads]
+) -> float | None:
+    """Return the metric against the labels; of several models its mean over requests. None if there are none.
+
+    Of models whose weights mean nothing there is no accuracy.
+    """
+    found, requests = 0.0, 0
+    for model in (model for model in models if model.trained):
+        scores = [_scores(model, one, payloads[model.name]) for job, one in answered if job.model == model.name]
+        if scores:
+            count = sum(map(len, scores))
+            found, requests = found + count * metric_of(np.concatenate(scores)), requests + count
+    return found / requests if requests else None
 
 
 def _scores(model: Model, one: Sent, payloads: Payloads) -> NDArray[np.float64]:

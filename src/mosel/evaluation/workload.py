@@ -5,6 +5,7 @@ stands in `arrivals.py`; what is done with one, in `simulate.py` and `replay.py`
 """
 
 import csv
+import dataclasses
 import io
 import math
 import os
@@ -58,6 +59,14 @@ def read_workload(path: Path, models: Modalities | None = None) -> Workload:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path}: is no CSV in UTF-8: {error}") from error
+
+
+def merged(workloads: Sequence[Workload]) -> Workload:
+    """Return one workload of several models' in order of arrival, each job named after its model."""
+    jobs = [dataclasses.replace(job, id=f"{job.model}-{job.id}") for each in workloads for job in each.jobs]
+    jobs.sort(key=lambda job: (job.arrival_ns, job.id))
+    known = {"model", *(name for each in workloads for name in each.columns)}
+    return Workload(tuple(jobs), tuple(name for name in OPTIONAL if name in known))
 
 
 def write_workload(workload: Workload, path: Path) -> None:

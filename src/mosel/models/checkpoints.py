@@ -20,6 +20,9 @@ from mosel.models.loading import check_size
 State = dict[str, Tensor]
 N = TypeVar("N", bound=nn.Module)
 
+COUNTED = "num_batches_tracked"
+"""What a normalisation counts while it is trained, which nothing reads afterwards."""
+
 
 def seeded(make: Callable[[], N], seed: int) -> N:
     """Return the network that `make` builds, its random weights being those of `seed`, in eval mode."""
@@ -68,6 +71,21 @@ def read_state(path: Path, inside: tuple[str, ...] = ("state_dict", "model")) ->
     return dict(found)
 
 
+def fill_as_ours(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> bool:
+    """Lay tensors that are named as ours are into `network`, whatever their precision; False if they are not.
+
+    So weights are named that were trained here (`scripts/zoo/train.py`).
+
+    Raises:
+        FileError: one is of another shape.
+    """
+    ours = {name for name in network.state_dict() if not name.endswith(COUNTED)}
+    if set(state) != ours:
+        return False
+    fill(network, state, lambda name: name, path)
+    return True
+
+
 def fill(
     network: nn.Module,
     state: Mapping[str, Tensor],
@@ -88,7 +106,7 @@ def fill(
         FileError: tensors are missing, of another shape, or left over.
     """
     names = {ours: published_name(ours) for ours in network.state_dict()}
-    optional = {ours for ours in names if ours.endswith("num_batches_tracked")}
+    optional = {ours for ours in names if ours.endswith(COUNTED)}
     missing = [theirs for ours, theirs in names.items() if theirs not in state and ours not in optional]
     if missing:
         raise FileError(f"{path}: lacks {_some(missing)}; is it a checkpoint of this model and size?")

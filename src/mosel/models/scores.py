@@ -16,3 +16,9 @@ def sentiment_score(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -
     """
     hits: NDArray[np.float64] = ((outputs["sentiment"][:, 0] < 0) == (labels < 0)).astype(np.float64)
     return hits
+
+
+def sentiment_confidence(outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return how far each request's sentiment is from neither; shape (batch,)."""
+    away: NDArray[np.float64] = np.abs(outputs["sentiment"][:, 0].astype(np.float64))
+    return away

@@ -78,18 +78,35 @@ def draw(
 
     `vary`, if given, turns each clean clip of speech, (frames, MELS), into another before noise is added.
     """
-    labels = rng.permutation(np.arange(count) % len(WORDS))
-    speech, digits = _speech(), _digits()
-    clips = [speech.clip(index) for index in _matching(labels, speech.digit, speech.split == split, rng)]
-    if vary is not None:
-        clips = [vary(clip, rng) for clip in clips]
-    images = digits.images[_matching(labels, digits.digit, digits.split == split, rng)]
+    labels = balanced(count, rng)
+    clips = spoken(split, labels, rng, vary)
+    images = written(split, labels, rng)
     return Draw(
         text=[distort.mistype(WORDS[label], MOST_LETTERS, rng) for label in labels],
         audio=distort.add_noise(clips, MOST_FRAMES, rng),
         video=distort.cover(images, video_frames, rng),
         labels=labels,
     )
+
+
+def balanced(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return `count` digits in random order, as many of each as can be."""
+    return rng.permutation(np.arange(count) % len(WORDS))
+
+
+def spoken(
+    split: Split, labels: NDArray[np.int64], rng: np.random.Generator, vary: Varying | None = None
+) -> list[NDArray[np.uint8]]:
+    """Return a clean clip of each digit, (frames, MELS), by voices of `split`; `vary` as for `draw`."""
+    speech = _speech()
+    clips = [speech.clip(index) for index in _matching(labels, speech.digit, speech.split == split, rng)]
+    return clips if vary is None else [vary(clip, rng) for clip in clips]
+
+
+def written(split: Split, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a clean image of each digit, (digits, SIDE, SIDE), of those of `split`."""
+    digits = _digits()
+    return digits.images[_matching(labels, digits.digit, digits.split == split, rng)]
 
 
 @dataclass(frozen=True, slots=True)

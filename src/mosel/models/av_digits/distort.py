@@ -61,8 +61,17 @@ def add_noise(
     return np.split(steps, ends[:-1])
 
 
-def cover(images: NDArray[np.uint8], frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a shaking, noisy clip of each image, a patch drifting over it: (images, frames, side, side)."""
+def cover(
+    images: NDArray[np.uint8],
+    frames: int,
+    rng: np.random.Generator,
+    pixels: tuple[int, int] = COVER_PIXELS,
+    grey_sigma: tuple[float, float] = GREY_SIGMA,
+) -> NDArray[np.uint8]:
+    """Return a shaking, noisy clip of each image, a patch drifting over it: (images, frames, side, side).
+
+    `pixels` are the least side of the patch and one more than the most, `grey_sigma` the range of the noise.
+    """
     count, side = len(images), images.shape[1]
     margin = ((0, 0), (MOST_SHIFT, MOST_SHIFT), (MOST_SHIFT, MOST_SHIFT))
     room = np.pad(images, margin)
@@ -71,9 +80,9 @@ def cover(images: NDArray[np.uint8], frames: int, rng: np.random.Generator) -> N
     columns = (left[..., None] + np.arange(side))[..., None, :]
     seen = room[np.arange(count)[:, None, None, None], rows, columns].astype(np.float32)
     seen *= rng.uniform(*CONTRAST, (count, 1, 1, 1)).astype(np.float32)
-    patch = _patch(count, frames, side, rng)
+    patch = _patch(count, frames, side, pixels, rng)
     grey = rng.uniform(0, 255, (count, 1, 1, 1)).astype(np.float32)
-    sigma = rng.uniform(*GREY_SIGMA, (count, 1, 1, 1)).astype(np.float32)
+    sigma = rng.uniform(*grey_sigma, (count, 1, 1, 1)).astype(np.float32)
     noisy = np.where(patch, grey, seen) + sigma * rng.standard_normal(seen.shape, np.float32)
     video: NDArray[np.uint8] = np.clip(noisy, 0, 255).astype(np.uint8)
     return video
@@ -90,9 +99,11 @@ def _with_silence(clip: NDArray[np.uint8], limit: int, rng: np.random.Generator)
     return np.pad(clip, ((before, after), (0, 0)))[:limit]
 
 
-def _patch(count: int, frames: int, side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _patch(
+    count: int, frames: int, side: int, pixels: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.bool_]:
     """Return where a rectangle covers each frame; it moves evenly from one random place to another."""
-    size = rng.integers(*COVER_PIXELS, (2, count, 1))
+    size = rng.integers(*pixels, (2, count, 1))
     begin, end = rng.uniform(0, 1, (2, 2, count, 1))
     way = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
     corner = (begin + (end - begin) * way) * (side - size)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosel.core.errors import ModelError
-from mosel.models.avhubert import preprocess
+from mosel.models.av_digits.data import Split
+from mosel.models.avhubert import digits, preprocess
 from mosel.models.avhubert.shape import AUDIO_FEATURES, FRAMES_HZ, SHAPES, SIDE, Shape
 from mosel.models.avhubert.vocabulary import DIGITS, Vocabulary, placeholder, read_vocabulary, words
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
@@ -32,7 +33,7 @@ def avhubert(
     *,
     checkpoint: Path | None = None,
     vocabulary: Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Model:
     """Return AV-HuBERT as it is profiled and served.
 
@@ -54,6 +55,7 @@ def avhubert(
             "model avhubert: a checkpoint says nothing without its vocabulary; give vocabulary=FILE as well, "
             "the dictionary it was trained with (dict.wrd.txt)"
         )
+    labelled = size == "small" and checkpoint is not None
     shape, pieces = SHAPES[size], _vocabulary(size, vocabulary)
     most_bytes = shape.most_tokens * pieces.longest_bytes
     return Model(
@@ -63,8 +65,9 @@ def avhubert(
             Tensor("text", "UINT8", (-1,), (most_bytes,), lengths=True),
             Tensor("text_lengths", "INT64", ()),
         ),
-        load=functools.partial(load, shape, pieces, checkpoint, seed),
-        samples=functools.partial(noise, shape),
+        load=functools.partial(load, shape, pieces, checkpoint, seed or 0),
+        samples=digits.samples if labelled else functools.partial(noise, shape),
+        calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=word_score,
         metric="1 - WER",
         precisions=PRECISIONS,

@@ -55,14 +55,29 @@ class SpeechEncoder(nn.Module):
         assert led is not None, "a mode has a modality"
         frames = led.shape[1]
         real = _real(led, video_lengths if video is not None else audio_lengths)
-        absent = self.narrow.weight.new_zeros(len(led), frames, self.width)
-        heard = absent if audio is None else self._heard(audio, audio_lengths, frames)
-        seen = absent if video is None else self.video(self.lips(video, real))
+        heard = None if audio is None else self._heard(audio, audio_lengths, frames)
+        return self.joined_states(heard, None if video is None else self.lips(video, real), real), real
+
+    def joined_states(self, heard: Tensor | None, lips: Tensor | None, real: Tensor | None) -> Tensor:
+        """Return states, (batch, frames, width), of what either front-end gave; at least one did.
+
+        Args:
+            heard: sound, (batch, frames, width).
+            lips: what `Lips` saw, (batch, frames, its features).
+            real: which frames are real; None if all are.
+        """
+        there = heard if heard is not None else lips
+        assert there is not None, "a mode has a modality"
+        frames = there.shape[1]
+        absent = self.narrow.weight.new_zeros(len(there), frames, self.width)
+        heard = absent if heard is None else heard
+        seen = absent if lips is None else self.video(lips)
         mixed = self.drop(self.narrow(self.joined(torch.cat((heard, seen), dim=2))))
         if real is not None:
             mixed = mixed * real.unsqueeze(2)
         placed = functional.gelu(self.positions(mixed.transpose(1, 2))[:, :, :frames]).transpose(1, 2)
-        return self.layers(self.drop(mixed + placed), real), real
+        states: Tensor = self.layers(self.drop(mixed + placed), real)
+        return states
 
     def _heard(self, audio: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
         real = _real(audio, lengths)

@@ -15,7 +15,7 @@ from mosel.core.errors import FileError
 from mosel.models.avhubert.network import AVHubert
 from mosel.models.avhubert.shape import Shape
 from mosel.models.avhubert.vocabulary import Vocabulary
-from mosel.models.checkpoints import State, fill, read_state, seeded
+from mosel.models.checkpoints import State, fill, fill_as_ours, read_state, seeded
 from mosel.models.precision import at_precision
 
 ENCODER = "encoder.w2v_model."
@@ -98,7 +98,10 @@ def lay_in(network: AVHubert, checkpoint: Path) -> None:
     Raises:
         FileError: the file cannot be trusted, or is no checkpoint of a network of this size and vocabulary.
     """
-    state = _as_ours(read_state(checkpoint, ("model", "state_dict")), checkpoint)
+    read = read_state(checkpoint, ("model", "state_dict"))
+    if fill_as_ours(network, read, checkpoint):
+        return
+    state = _as_ours(read, checkpoint)
     fill(network, state, published_name, checkpoint, _is_unused)
 
 

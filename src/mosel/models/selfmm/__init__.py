@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mosel.core.errors import ModelError
+from mosel.models.av_digits.data import Split
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import PRECISIONS, version_of
+from mosel.models.loading import PRECISIONS, version_of, weights_of
 from mosel.models.noise import MADE_UP, features, texts
-from mosel.models.scores import sentiment_score
-from mosel.models.selfmm import preprocess
+from mosel.models.scores import sentiment_confidence, sentiment_score
+from mosel.models.selfmm import digits, preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
 
 TEXT_BYTES = 1 << 14
@@ -78,15 +79,16 @@ SHAPES = {
 
 
 def selfmm(
-    size: str = "full", checkpoint: Path | None = None, vocabulary: Path = BUNDLED, seed: int = 0
+    size: str = "full", checkpoint: Path | None = None, vocabulary: Path = BUNDLED, seed: int | None = None
 ) -> Model:
     """Return Self-MM as it is profiled and served.
 
     Args:
         size: `full`, as published, or `small`, on a smaller BERT.
-        checkpoint: its weights; without them they are random, and no accuracy is claimed.
+        checkpoint: its weights. Without them the small size has those that ship; those of the full size are
+            random, and no accuracy is claimed.
         vocabulary: the word-pieces that the weights were trained with, one a line.
-        seed: for random weights.
+        seed: for random weights, which a small network has only if it is given.
 
     Raises:
         ModelError: there is no such size, or the vocabulary is none of its.
@@ -95,14 +97,18 @@ def selfmm(
     if size not in SHAPES:
         raise ModelError(f"model selfmm: size {size!r}; expected one of {', '.join(SHAPES)}")
     shape = SHAPES[size]
+    checkpoint = weights_of(size, checkpoint, seed, __file__)
     check_vocabulary("selfmm", vocabulary, shape.pieces, checkpoint)
+    labelled = size == "small" and checkpoint is not None
     return Model(
         name="selfmm" if size == "full" else f"selfmm-{size}",
         modalities=_modalities(shape, vocabulary),
         outputs=(Tensor("sentiment", "FP32", (1,)),),
-        load=functools.partial(_load, shape, checkpoint, seed),
-        samples=functools.partial(noise, shape),
+        load=functools.partial(_load, shape, checkpoint, seed or 0),
+        samples=digits.samples if labelled else functools.partial(noise, shape),
+        calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=sentiment_score,
+        confidence=sentiment_confidence,
         precisions=PRECISIONS,
         version=version_with(vocabulary, version_of(checkpoint, seed)),
         trained=checkpoint is not None,

@@ -43,6 +43,10 @@ class SelfMM(nn.Module):
         """
         given = {"text": text, "audio": audio, "video": video}
         seen = {name: self.get_submodule(name)(values) for name, values in given.items() if values is not None}
+        return self.answer(seen)
+
+    def answer(self, seen: dict[str, Tensor]) -> Tensor:
+        """Return sentiments of shape (batch, 1) of what branches saw, by name."""
         if len(seen) == 1:
             [(name, alone)] = seen.items()
             sentiment: Tensor = self.heads[name](alone)

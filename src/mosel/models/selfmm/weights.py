@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mosel.core.errors import FileError
-from mosel.models.checkpoints import State, fill, read_state, seeded
+from mosel.models.checkpoints import State, fill, fill_as_ours, read_state, seeded
 from mosel.models.precision import at_precision
 from mosel.models.published import TOGETHER, joined
 from mosel.models.selfmm import Branch, Shape
@@ -60,8 +60,11 @@ def network_of(shape: Shape, checkpoint: Path | None, seed: int) -> SelfMM:
     """
     if checkpoint is None:
         return seeded(lambda: SelfMM(shape), seed)
-    read = {name.removeprefix("Model."): tensor for name, tensor in read_state(checkpoint).items()}
-    state = joined(read)
+    found = read_state(checkpoint)
+    plain = seeded(lambda: SelfMM(shape), seed)
+    if fill_as_ours(plain, found, checkpoint):
+        return plain
+    state = joined({name.removeprefix("Model."): tensor for name, tensor in found.items()})
     network = seeded(lambda: SelfMM(_fitting(shape, state, checkpoint)), seed)
     fill(network, state, published_name, checkpoint, _is_not_read)
     return network

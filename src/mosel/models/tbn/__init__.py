@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosel.core.errors import ModelError
-from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import version_of
-from mosel.models.tbn import preprocess
+from mosel.models.av_digits.data import Split
+from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor, largest_softmax
+from mosel.models.loading import version_of, weights_of
+from mosel.models.tbn import digits, preprocess
 from mosel.models.tbn.shape import FLOW_CHANNELS, SHAPES, Shape
 
 if TYPE_CHECKING:
@@ -30,16 +31,16 @@ MADE_UP = 4
 
 
 def tbn(
-    size: str = "full", *, segments: int | None = None, checkpoint: Path | None = None, seed: int = 0
+    size: str = "full", *, segments: int | None = None, checkpoint: Path | None = None, seed: int | None = None
 ) -> Model:
     """Return TBN as it is profiled and served.
 
     Args:
-        size: `full`, as published, or `small`, a quarter of its channels on frames of 96 × 96.
+        size: `full`, as published, or `small`, an eighth of its channels on frames of 96 × 96.
         segments: how many moments of a clip a request holds; by default 25 (full) or 3 (small).
-        checkpoint: published weights; without them weights are random, and accuracies have to come from
-            elsewhere.
-        seed: of random weights.
+        checkpoint: published weights. Without them the small size has those that ship; those of the full size
+            are random, and accuracies have to come from elsewhere.
+        seed: for random weights, which a small network has only if it is given.
 
     Raises:
         ModelError: there is no such size, or no segment.
@@ -50,13 +51,18 @@ def tbn(
     shape = replace(SHAPES[size], segments=SHAPES[size].segments if segments is None else segments)
     if shape.segments < 1:
         raise ModelError(f"model tbn: {shape.segments} segments; expected at least one")
+    checkpoint = weights_of(size, checkpoint, seed, __file__)
+    labelled = functools.partial(digits.samples, segments=shape.segments)
+    ours = size == "small" and checkpoint is not None
     return Model(
         name="tbn" if size == "full" else f"tbn-{size}",
         modalities=_modalities(shape),
         outputs=(Tensor("verb", "FP32", (shape.verbs,)), Tensor("noun", "FP32", (shape.nouns,))),
-        load=functools.partial(_load, shape, checkpoint, seed),
-        samples=functools.partial(noise, shape),
+        load=functools.partial(_load, shape, checkpoint, seed or 0),
+        samples=labelled if ours else functools.partial(noise, shape),
+        calibration=functools.partial(labelled, Split.CALIBRATION) if ours else None,
         score=action_score,
+        confidence=action_confidence,
         metric="action top-1",
         precisions={"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16", "bfloat16")},
         max_batch=4 if size == "full" else 16,
@@ -71,6 +77,11 @@ def action_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") 
     verbs, nouns = (outputs[name].argmax(axis=1) for name in ("verb", "noun"))
     hits: NDArray[np.float64] = ((verbs == labels[:, 0]) & (nouns == labels[:, 1])).astype(np.float64)
     return hits
+
+
+def action_confidence(outputs: "Mapping[str, NDArray[Any]]") -> "NDArray[np.float64]":
+    """Return for each request the product of the largest probabilities of verb and noun; shape (batch,)."""
+    return largest_softmax({"verb": outputs["verb"]}) * largest_softmax({"noun": outputs["noun"]})
 
 
 def noise(shape: Shape) -> Samples:

@@ -40,15 +40,25 @@ class TBN(nn.Module):
             flow: x and y of five frames in turn, 0 to 255, 128 being none; (batch, segments, 10, side, side).
             audio: logarithms of a spectrogram, (batch, segments, frequencies, times).
         """
+        seen = self.features_of(rgb, flow, audio)
+        given = next(values for values in (rgb, flow, audio) if values is not None)
+        return self.fuse_features(seen, given.shape[0], given.shape[1])
+
+    def features_of(
+        self, rgb: Tensor | None = None, flow: Tensor | None = None, audio: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return what each branch sees in each segment, (batch · segments, features)."""
         branches = []
         if rgb is not None:
-            branches.append(("rgb", rgb.flatten(0, 1).to(self.dtype) - self.rgb_mean, rgb.shape[:2]))
+            branches.append(("rgb", rgb.flatten(0, 1).to(self.dtype) - self.rgb_mean))
         if flow is not None:
-            branches.append(("flow", flow.flatten(0, 1).to(self.dtype) - FLOW_MEAN, flow.shape[:2]))
+            branches.append(("flow", flow.flatten(0, 1).to(self.dtype) - FLOW_MEAN))
         if audio is not None:
-            branches.append(("audio", audio.flatten(0, 1).unsqueeze(1).to(self.dtype), audio.shape[:2]))
-        seen = {name: self.get_submodule(name)(_laid_out(images)) for name, images, _ in branches}
-        batch, segments = branches[0][2]
+            branches.append(("audio", audio.flatten(0, 1).unsqueeze(1).to(self.dtype)))
+        return {name: self.get_submodule(name)(_laid_out(images)) for name, images in branches}
+
+    def fuse_features(self, seen: dict[str, Tensor], batch: int, segments: int) -> dict[str, Tensor]:
+        """Return the scores of what `features_of` saw, zeros in place of the branches that did not run."""
         absent = self.fusion.weight.new_zeros(batch * segments, self.features)
         joined = torch.cat([seen.get(name, absent) for name in ("rgb", "flow", "audio")], dim=1)
         hidden = self.dropout(self.fusion(joined).relu()).unflatten(0, (batch, segments))

@@ -32,4 +32,4 @@ class Shape:
     middle: int = PAPER_MIDDLE
 
 
-SHAPES = {"full": Shape(), "small": Shape(segments=3, side=96, divisor=4, hidden=128)}
+SHAPES = {"full": Shape(), "small": Shape(segments=3, side=96, divisor=8, hidden=128)}

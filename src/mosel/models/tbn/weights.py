@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from mosel.core.errors import FileError
-from mosel.models.checkpoints import dtype_of, fill, read_state, seeded
+from mosel.models.checkpoints import dtype_of, fill, fill_as_ours, read_state, seeded
 from mosel.models.tbn.network import TBN
 from mosel.models.tbn.shape import Shape
 
@@ -49,7 +49,11 @@ def load_checkpoint(path: Path, shape: Shape) -> TBN:
     Raises:
         FileError: the file cannot be trusted, or is no checkpoint of a network of this size.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in read_state(path).items()}
+    read = read_state(path)
+    plain = TBN(shape)
+    if fill_as_ours(plain, read, path):
+        return plain.eval()
+    state = {name.removeprefix("module."): tensor for name, tensor in read.items()}
     if MIDDLE not in state:
         raise FileError(f"{path}: lacks {MIDDLE}; is it a checkpoint of TBN with three modalities?")
     network = TBN(replace(shape, middle=len(state[MIDDLE]) * shape.divisor))

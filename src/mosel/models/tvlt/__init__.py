@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from mosel.core.errors import ModelError
+from mosel.models.av_digits.data import Split
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import PRECISIONS, version_of
+from mosel.models.loading import PRECISIONS, version_of, weights_of
 from mosel.models.noise import MADE_UP
-from mosel.models.scores import sentiment_score
+from mosel.models.scores import sentiment_confidence, sentiment_score
+from mosel.models.tvlt import digits
 from mosel.models.tvlt.preprocess import audio, video
 
 MOST_FRAMES = 64
@@ -64,17 +66,18 @@ class Shape:
 
 SHAPES = {
     "full": Shape(768, 12, 12, 16, 44_100, 2048, 512, 128, 1024, 224, 8, 1020, 64),
-    "small": Shape(96, 4, 4, 16, 16_000, 512, 160, 64, 128, 64, 8, 8, 8),
+    "small": Shape(96, 4, 4, 16, 16_000, 512, 160, 64, 128, 48, 8, 8, 8),
 }
 
 
-def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int = 0) -> Model:
+def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int | None = None) -> Model:
     """Return TVLT as it is profiled and served.
 
     Args:
         size: `full`, as published, or `small`.
-        checkpoint: its weights; without them they are random, and no accuracy is claimed.
-        seed: for random weights.
+        checkpoint: its weights. Without them the small size has those that ship; those of the full size are
+            random, and no accuracy is claimed.
+        seed: for random weights, which a small network has only if it is given.
 
     Raises:
         ModelError: there is no such size.
@@ -83,13 +86,17 @@ def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int = 0) -> M
     if size not in SHAPES:
         raise ModelError(f"model tvlt: size {size!r}; expected one of {', '.join(SHAPES)}")
     shape = SHAPES[size]
+    checkpoint = weights_of(size, checkpoint, seed, __file__)
+    labelled = size == "small" and checkpoint is not None
     return Model(
         name="tvlt" if size == "full" else f"tvlt-{size}",
         modalities=_modalities(shape),
         outputs=(Tensor("sentiment", "FP32", (1,)),),
-        load=functools.partial(_load, shape, checkpoint, seed),
-        samples=functools.partial(noise, shape),
+        load=functools.partial(_load, shape, checkpoint, seed or 0),
+        samples=digits.samples if labelled else functools.partial(noise, shape),
+        calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=sentiment_score,
+        confidence=sentiment_confidence,
         precisions=PRECISIONS,
         version=version_of(checkpoint, seed),
         trained=checkpoint is not None,

@@ -6,7 +6,7 @@ as their training leaves it. What belongs to pre-training alone is left aside.
 
 from pathlib import Path
 
-from mosel.models.checkpoints import fill, read_state, seeded
+from mosel.models.checkpoints import fill, fill_as_ours, read_state, seeded
 from mosel.models.precision import at_precision
 from mosel.models.published import in_our_shape
 from mosel.models.tvlt import Shape
@@ -62,9 +62,10 @@ def network_of(shape: Shape, checkpoint: Path | None, seed: int) -> TVLT:
     """
     network = seeded(lambda: TVLT(shape), seed)
     if checkpoint is not None:
-        state = {
-            name.removeprefix("transformer."): in_our_shape(t) for name, t in read_state(checkpoint).items()
-        }
+        read = read_state(checkpoint)
+        if fill_as_ours(network, read, checkpoint):
+            return network
+        state = {name.removeprefix("transformer."): in_our_shape(t) for name, t in read.items()}
         fill(network, state, published_name, checkpoint, lambda name: name.startswith(PRE_TRAINING))
     return network
 

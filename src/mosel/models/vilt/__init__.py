@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mosel.core.errors import ModelError
+from mosel.models.av_digits.data import Split
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import PRECISIONS, version_of
+from mosel.models.loading import PRECISIONS, version_of, weights_of
 from mosel.models.noise import MADE_UP, images, texts
-from mosel.models.vilt import preprocess
+from mosel.models.vilt import digits, preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
 
 if TYPE_CHECKING:
@@ -60,15 +61,16 @@ SHAPES = {
 
 
 def vilt(
-    size: str = "full", checkpoint: Path | None = None, vocabulary: Path = BUNDLED, seed: int = 0
+    size: str = "full", checkpoint: Path | None = None, vocabulary: Path = BUNDLED, seed: int | None = None
 ) -> Model:
     """Return ViLT as it is profiled and served.
 
     Args:
         size: `full`, as published, or `small`.
-        checkpoint: its weights; without them they are random, and no accuracy is claimed.
+        checkpoint: its weights. Without them the small size has those that ship; those of the full size are
+            random, and no accuracy is claimed.
         vocabulary: the word-pieces that the weights were trained with, one a line.
-        seed: for random weights.
+        seed: for random weights, which a small network has only if it is given.
 
     Raises:
         ModelError: there is no such size, or the vocabulary is none of its.
@@ -77,14 +79,18 @@ def vilt(
     if size not in SHAPES:
         raise ModelError(f"model vilt: size {size!r}; expected one of {', '.join(SHAPES)}")
     shape = SHAPES[size]
+    checkpoint = weights_of(size, checkpoint, seed, __file__)
     check_vocabulary("vilt", vocabulary, shape.pieces, checkpoint)
+    labelled = size == "small" and checkpoint is not None
     return Model(
         name="vilt" if size == "full" else f"vilt-{size}",
         modalities=_modalities(shape, vocabulary),
         outputs=(Tensor("genres", "FP32", (shape.genres,)),),
-        load=functools.partial(_load, shape, checkpoint, vocabulary, seed),
-        samples=functools.partial(noise, shape),
+        load=functools.partial(_load, shape, checkpoint, vocabulary, seed or 0),
+        samples=digits.samples if labelled else functools.partial(noise, shape),
+        calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=genre_score,
+        confidence=genre_confidence,
         metric="F1, mean over samples",
         precisions=PRECISIONS,
         version=version_with(vocabulary, version_of(checkpoint, seed)),
@@ -101,6 +107,13 @@ def genre_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -
     hits = (answered & right).sum(axis=1)
     both = answered.sum(axis=1) + right.sum(axis=1)
     return np.where(both == 0, 1.0, 2 * hits / np.maximum(both, 1))
+
+
+def genre_confidence(outputs: "Mapping[str, NDArray[Any]]") -> "NDArray[np.float64]":
+    """Return how far each request's genres are from undecided, on average; shape (batch,)."""
+    odds = np.tanh(np.abs(outputs["genres"].astype(np.float64)) / 2)
+    sure: NDArray[np.float64] = odds.mean(axis=1)
+    return sure
 
 
 def noise(shape: Shape) -> Samples:

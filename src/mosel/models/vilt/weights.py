@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mosel.models.checkpoints import fill, read_state, seeded
+from mosel.models.checkpoints import fill, fill_as_ours, read_state, seeded
 from mosel.models.precision import at_precision
 from mosel.models.published import TOGETHER, in_our_shape, joined
 from mosel.models.vilt import Shape
@@ -83,7 +83,11 @@ def network_of(shape: Shape, first: int, checkpoint: Path | None, seed: int) -> 
     """
     if checkpoint is None:
         return seeded(lambda: ViLT(shape, first), seed)
-    state = {_plain_head(name): in_our_shape(t) for name, t in joined(read_state(checkpoint)).items()}
+    read = read_state(checkpoint)
+    plain = seeded(lambda: ViLT(shape, first), seed)
+    if fill_as_ours(plain, read, checkpoint):
+        return plain
+    state = {_plain_head(name): in_our_shape(t) for name, t in joined(read).items()}
     network = seeded(lambda: ViLT(shape, first, middle="classifier.3.weight" in state), seed)
     by_library = any(name.startswith("vilt.") for name in state)
     names = naming(LIBRARY if by_library else AUTHORS)

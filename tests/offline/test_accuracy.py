@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mosel.core.errors import FileError, ModelError
-from mosel.offline.accuracy import Accuracy, lower_bound, measure_accuracies, read_accuracies
+from mosel.offline.accuracy import Accuracy, judge, lower_bound, read_accuracies, summary_of
 from mosel.offline.journal import Journal
 from mosel.offline.profiler import make_profile, refresh
 from mosel.offline.samples import Parts
@@ -74,10 +74,10 @@ def scored_by(run: Callable[[int], None], largest: int) -> Accuracy:
         run(len(rows))
         return Ran({"scores": answer(ear=rows)}, 1)
 
-    found = measure_accuracies(
+    found = judge(
         model(), samples(), np.arange(40), {ear: largest}, run_batch, Journal(None, {}), lambda _: None
     )
-    return found[ear]
+    return summary_of(found[ear].scores)
 
 
 def test_samples_that_do_not_fit_in_a_batch_are_scored_in_smaller_ones() -> None:

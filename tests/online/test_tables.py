@@ -58,11 +58,11 @@ def test_the_longest_batch_of_each_strategy() -> None:
     """As long as its slowest batch, and anew once estimates moved."""
     table = ModelTable(profile(sizes=(1, 2)))
     found = table.frontier(0, table.every_mask, 3)
-    longest = table.longest_ns(0, table.every_mask, 3)
+    longest = table.covers.longest_ns(0, table.every_mask, 3)
     for batches, longest_ns in zip(found.batches, longest, strict=True):
         assert longest_ns == max(table.latency_ns[m, 0, size] for m, size in batches)
     assert table.follow(learnt(2.0))
-    assert table.longest_ns(0, table.every_mask, 3)[0] == 2 * longest[0]
+    assert table.covers.longest_ns(0, table.every_mask, 3)[0] == 2 * longest[0]
 
 
 def test_tables_follow_estimates_that_moved_enough() -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mosel.core.cascades import Cascade, cascade_problems
 from mosel.core.errors import FileError, UsageError
 from mosel.core.files import read_bytes, sha256, write_atomic
 from mosel.core.types import mode_name
@@ -65,6 +66,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     measured_at: str
     preprocess_s: dict[str, float] | None = None
     length_buckets: tuple[float, ...] | None = None
+    cascades: tuple[Cascade, ...] = ()
     extra: dict[str, Any] | None = None
 
     @property
@@ -239,9 +241,19 @@ def _profile_problems(profile: Profile) -> Iterator[str]:
     names = profile.mode_names
     if len(set(names)) != len(names):
         yield f"key `modes` names a mode twice: {', '.join(names)}"
+    yield from _cascade_problems(profile)
     for name, value in (profile.preprocess_s or {}).items():
         if name not in profile.modalities or not _is_duration(value):
             yield f"key `preprocess_s.{name}` is {value}; expected seconds ≥ 0 for one of the modalities"
+
+
+def _cascade_problems(profile: Profile) -> Iterator[str]:
+    modes = dict(zip(profile.mode_names, profile.modes, strict=True))
+    for index, cascade in enumerate(profile.cascades):
+        yield from (f"key `cascades[{index}].{text}" for text in cascade_problems(cascade, modes))
+    names = [cascade.name for cascade in profile.cascades]
+    if len(set(names)) != len(names):
+        yield f"key `cascades` names a cascade twice: {', '.join(names)}"
 
 
 def _bucket_problems(buckets: Sequence[float] | None) -> Iterator[str]:

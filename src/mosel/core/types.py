@@ -57,7 +57,8 @@ class Batch:
     """Requests of one or more jobs that run together on one worker in one mode.
 
     `bucket` indexes the profile's length buckets (0 where it has none); `expected_ns` is the estimate the
-    scheduler made when it sent the batch.
+    scheduler made when it sent the batch. `judged` says that it is a cascade's first stage, so that the model's
+    confidence in each answer is asked for.
     """
 
     id: int
@@ -67,6 +68,7 @@ class Batch:
     bucket: int
     parts: tuple[Part, ...]
     expected_ns: int
+    judged: bool = False
 
     @property
     def size(self) -> int:
@@ -99,7 +101,7 @@ class Receipt:
         decided_ns: when the outcome was known.
         finish_ns: when its last request was done; None unless served or late.
         accuracy: mean expected accuracy over its requests; None unless served or late.
-        modes: how many of its requests ran in each mode, in the order in which the modes first ran.
+        modes: how many of its requests ran last in each mode, in the order in which the modes first ran.
         batches: the batches that carried its requests.
     """
 

@@ -1,5 +1,7 @@
 """What jobs are charged at least for the workers' time: rules 1 to 3 and 5 of `bound.py`.
 
+A cascade counts as a mode that costs its first stage alone.
+
 Workers may be of several kinds, each with profiles of its own. Then time is weighed: a nanosecond of a worker
 of kind k counts `weights[k]`, and a request is charged where that is least.
 """
@@ -141,7 +143,7 @@ class _Model:
 
     Attributes:
         table: of one of the profiles, for modalities and length buckets.
-        masks: of shape (modes,), the modalities of each mode as bits.
+        masks: of shape (modes,), the modalities of each mode as bits; cascades are modes like others here.
         accuracy: of shape (modes,), the highest where profiles differ.
         latency_ns: of shape (kinds, modes, buckets, sizes + 1).
     """
@@ -161,16 +163,17 @@ class _Model:
                     f"the profiles of model {model!r} differ in their modalities or length buckets; "
                     "expected profiles of one and the same model"
                 )
-        names = list(dict.fromkeys(mode for table in tables.values() for mode in table.modes))
+        columns = {kind: [*table.modes, *(c.name for c in table.cascades)] for kind, table in tables.items()}
+        names = list(dict.fromkeys(name for own in columns.values() for name in own))
         largest = max(table.largest for table in tables.values())
         buckets = first.profiled_ns.shape[1]
         latency_ns = np.full((len(kinds), len(names), buckets, largest + 1), UNAVAILABLE, np.int64)
         accuracy, masks = np.zeros(len(names)), np.zeros(len(names), np.int64)
         for kind, table in tables.items():
-            at = [names.index(mode) for mode in table.modes]
+            at = [names.index(name) for name in columns[kind]]
             latency_ns[kind, at, :, : table.largest + 1] = _scaled(table, conditions)
-            accuracy[at] = np.maximum(accuracy[at], table.accuracy)
-            masks[at] = table.masks
+            accuracy[at] = np.maximum(accuracy[at], table.column_accuracy)
+            masks[at] = table.column_masks
         return cls(first, masks, accuracy, latency_ns)
 
 
@@ -178,7 +181,8 @@ def _scaled(table: ModelTable, conditions: Conditions) -> Ints:
     scale = [conditions.scale * conditions.mode_scale.get(mode, 1.0) for mode in table.modes]
     scaled = np.rint(table.profiled_ns * np.array(scale)[:, None, None])
     found: Ints = np.where(table.profiled_ns < UNAVAILABLE, scaled, UNAVAILABLE).astype(np.int64)
-    return found
+    # Whoever knew which requests are sure would run a cascade's first stage only.
+    return np.concatenate([found, found[[cascade.first for cascade in table.cascades]]])
 
 
 def _group(model: _Model, bucket: int, mask: int, rows: Ints, jobs: Sequence[Job]) -> Alike | None:

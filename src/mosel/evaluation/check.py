@@ -63,10 +63,16 @@ def check_run(
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """A profile's accuracies by mode, and latencies by mode, bucket and size."""
+    """A profile's accuracies by mode, and latencies by mode, bucket and size.
+
+    `range` is what a request counts whose last mode it is: one number, unless it is a stage of a cascade.
+    `after` are, for each mode, those in which a request may run once more.
+    """
 
     accuracy: dict[str, float]
     latency_ns: dict[tuple[str, int, int], int]
+    range: dict[str, tuple[float, float]]
+    after: dict[str, set[str]]
 
     @classmethod
     def of(cls, profile: Profile) -> "_Facts":
@@ -77,7 +83,16 @@ class _Facts:
             for bucket, column in enumerate(profile.columns(mode.latency_s))
             for size, latency_s in zip(profile.sizes_of(mode), column, strict=True)
         }
-        return cls({name: mode.accuracy for name, mode in modes}, latency_ns)
+        accuracy = {name: mode.accuracy for name, mode in modes}
+        ranges = {name: (value, value) for name, value in accuracy.items()}
+        after: dict[str, set[str]] = defaultdict(set)
+        for cascade in profile.cascades:
+            first, last = cascade.stages
+            after[first].add(last)
+            # Answered with what it has, a request may count as little as it is sure.
+            ranges[first] = 0.0, max(ranges[first][1], cascade.accuracy)
+            ranges[last] = min(ranges[last][0], accuracy[first]), max(ranges[last][1], cascade.accuracy)
+        return cls(accuracy, latency_ns, ranges, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,10 @@ class _Crew:
         number = 0 if self.alike else batch.worker
         model = batch.model or models.get(batch.jobs[0][0], "")
         return self.workers[number].get(model) if number < len(self.workers) else None
+
+
+Held = Sequence[tuple[_Facts | None, BatchResult, int]]
+"""The batches with a job's requests, what the profile of each worker says, and how many requests."""
 
 
 def _roll_problems(run: Recorded, workload: Workload, tolerance_ns: int) -> Iterator[str]:
@@ -159,21 +178,14 @@ def _job_problems(run: Recorded, crew: _Crew, models: Mapping[str, str], charged
     for row in run.jobs:
         if row.job.id in models:
             own = held[row.job.id]
-            yield from _one_job_problems(row, own, _gained(own, crew, models))
-            yield from _finish_problems(row, own, charged)
+            known = [(crew.facts(batch, models), batch, count) for batch, count in own]
+            yield from _one_job_problems(row, own, known)
+            # An unsure answer may have waited for a next stage that did not come.
+            waited = any(facts and batch.mode in facts.after for facts, batch, _ in known)
+            yield from _finish_problems(row, own, charged or waited)
 
 
-def _gained(held: Sequence[tuple[BatchResult, int]], crew: _Crew, models: Mapping[str, str]) -> float:
-    """The accuracy sum that a job's requests earned where they ran."""
-    total = 0.0
-    for batch, count in held:
-        facts = crew.facts(batch, models)
-        if batch.done and facts is not None:
-            total += facts.accuracy.get(batch.mode, 0.0) * count
-    return total
-
-
-def _one_job_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], gained: float) -> Iterator[str]:
+def _one_job_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], known: Held) -> Iterator[str]:
     where = f"job {row.job.id} ({row.outcome})"
     ran: Counter[str] = Counter()
     for batch, count in held:
@@ -184,32 +196,64 @@ def _one_job_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], g
             yield f"{where} ran in {batch.mode}, but has only {'+'.join(row.job.modalities)}"
         if batch.done:
             ran[batch.mode] += count
-    if dict(row.modes) != ran:
-        yield f"{where} has modes {dict(row.modes)}; its batches say {dict(ran)}"
+    yield from _stage_problems(row, ran, known, where)
     if row.decided_ns < row.job.arrival_ns:
         yield f"{where} is decided before it arrives"
-    yield from _outcome_problems(row, ran.total(), gained, where)
+    yield from _outcome_problems(row, known, where)
     if row.outcome is State.REJECTED and held:
         yield f"{where} was refused on arrival, but ran"
 
 
-def _outcome_problems(row: JobResult, ran: int, gained: float, where: str) -> Iterator[str]:
+def _stage_problems(row: JobResult, ran: Counter[str], known: Held, where: str) -> Iterator[str]:
+    """A request is in one batch that is done, or in one for each stage of a cascade; its last mode counts."""
+    said = dict(row.modes)
+    after = {last for facts, _, _ in known if facts for lasts in facts.after.values() for last in lasts}
+    first = {mode for facts, _, _ in known if facts for mode, lasts in facts.after.items() if lasts}
+    more = {mode: ran[mode] - said.get(mode, 0) for mode in ran.keys() | said.keys()}
+    again = sum(more.values())
+    if again > sum(count for mode, count in ran.items() if mode in after) or any(
+        count and (count < 0 or mode not in first) for mode, count in more.items()
+    ):
+        yield f"{where} has modes {said}; its batches say {dict(ran)}"
+
+
+def _outcome_problems(row: JobResult, known: Held, where: str) -> Iterator[str]:
     requests = row.job.requests
+    done = Counter({mode: 0 for mode, _ in row.modes})
+    for _, batch, count in known:
+        done[batch.mode] += count * batch.done
+    ran = sum(min(count, done[mode]) for mode, count in row.modes)
     if row.outcome in FINISHED:
+        low, high = _gained(row, known)
         if ran != requests:
             yield f"{where} ran {ran} of its {requests} requests"
-        if gained < row.job.accuracy_slo * requests - ACCURACY_TOLERANCE * max(requests, 1):
-            yield f"{where} reached {gained / requests}, under its SLO of {row.job.accuracy_slo}"
-        if row.accuracy is None or abs(row.accuracy - gained / requests) > ROUNDING:
-            yield f"{where} claims accuracy {row.accuracy}; its batches say {gained / requests}"
+        reached = high if row.accuracy is None else min(high, row.accuracy * requests)
+        if reached < row.job.accuracy_slo * requests - ACCURACY_TOLERANCE * max(requests, 1):
+            yield f"{where} reached {reached / requests}, under its SLO of {row.job.accuracy_slo}"
+        if row.accuracy is None or not low - ROUNDING <= row.accuracy * requests <= high + ROUNDING * requests:
+            said = low / requests if low == high else (low / requests, high / requests)
+            yield f"{where} claims accuracy {row.accuracy}; its batches say {said}"
     elif row.accuracy is not None:
         yield f"{where} has an accuracy"
-    if row.outcome is State.DROPPED and ran >= requests:
+    cascades = any(facts and facts.after for facts, _, _ in known)
+    if row.outcome is State.DROPPED and ran >= requests and not cascades:
         yield f"{where} ran all of its requests"
 
 
-def _finish_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], charged: bool) -> Iterator[str]:
-    """Where decisions are charged for, a finish is known only when the decision before it is over."""
+def _gained(row: JobResult, known: Held) -> tuple[float, float]:
+    """The least and the largest accuracy sum that a job's requests can count, by where each ran last."""
+    left = dict(row.modes)
+    low = high = 0.0
+    for facts, batch, count in known:
+        if batch.done and facts is not None and (own := min(count, left.get(batch.mode, 0))):
+            left[batch.mode] -= own
+            least, most = facts.range.get(batch.mode, (0.0, 0.0))
+            low, high = low + least * own, high + most * own
+    return low, high
+
+
+def _finish_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], later: bool) -> Iterator[str]:
+    """A finish may come `later` than the last batch, where decisions take time or an answer waited."""
     where = f"job {row.job.id} ({row.outcome})"
     if row.outcome not in FINISHED:
         if row.finish_ns is not None:
@@ -218,7 +262,7 @@ def _finish_problems(row: JobResult, held: Sequence[tuple[BatchResult, int]], ch
     last_ns = max((batch.finish_ns for batch, _ in held if batch.done), default=None)
     if row.finish_ns is None or last_ns is None or row.finish_ns < last_ns:
         yield f"{where} claims to finish before its last batch"
-    elif row.finish_ns > last_ns and not charged:
+    elif row.finish_ns > last_ns and not later:
         yield f"{where} claims to finish after its last batch"
     elif (row.finish_ns <= row.job.deadline_ns) != (row.outcome is State.SERVED):
         yield f"{where} finished at {row.finish_ns} ns with its deadline at {row.job.deadline_ns}"

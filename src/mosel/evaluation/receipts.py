@@ -38,7 +38,9 @@ def read_receipts(jobs: Sequence[Job], sent: Sequence[Sent]) -> tuple[list[JobRe
     batches = _batches(jobs, sent, offset_ns)
     modes = modes_run(batches)
     pairs = zip(jobs, sent, strict=True)
-    return [_job_result(job, one, offset_ns, modes.get(job.id, {})) for job, one in pairs], batches
+    return [
+        _job_result(job, one, offset_ns, _last_modes(job, one, modes.get(job.id, {}))) for job, one in pairs
+    ], batches
 
 
 def count_reasons(jobs: Sequence[Job], sent: Sequence[Sent]) -> dict[str, int]:
@@ -100,8 +102,7 @@ def _unfinished(one: Sent) -> Counter[str]:
     receipt = _receipt(one)
     if _outcome(one) is not State.DROPPED or "decided_ms" not in receipt:
         return Counter()
-    pairs = (cell.rpartition(":") for cell in str(receipt.get("modes", "")).split(";") if cell)
-    counts = Counter({mode: int(count) for mode, _, count in pairs})
+    counts = _told_modes(one)
     for batch in _named_batches(one):
         counts[batch["mode"]] -= batch["requests"]
     return +counts
@@ -147,6 +148,19 @@ def _job_result(job: Job, one: Sent, offset_ns: int, modes: Mapping[str, int]) -
     return JobResult(
         as_arrived, outcome, decided_ns, finish_ns, receipt["expected_accuracy"], tuple(modes.items())
     )
+
+
+def _last_modes(job: Job, one: Sent, ran: Mapping[str, int]) -> Mapping[str, int]:
+    """Count a job's requests by the last mode that each ran in; where cascades ran, its receipt tells it."""
+    if sum(ran.values()) <= job.requests:
+        return ran
+    told = _told_modes(one)
+    return {mode: min(count, told[mode]) for mode, count in ran.items() if told[mode]}
+
+
+def _told_modes(one: Sent) -> Counter[str]:
+    pairs = (cell.rpartition(":") for cell in str(_receipt(one).get("modes", "")).split(";") if cell)
+    return Counter({mode: int(count) for mode, _, count in pairs})
 
 
 def _outcome(one: Sent) -> State:

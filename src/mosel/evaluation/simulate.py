@@ -5,6 +5,7 @@ Rules:
 2. The scheduler never sees what has not happened yet.
 3. A batch sent to a busy worker starts the moment that worker's batch in hand is done.
 4. A batch takes exactly its profiled latency, times the scale and the seeded noise that `Conditions` ask for.
+   How sure the model is of an answer is drawn from the profile's cascades, by the seed.
 5. A worker in an outage loses the batch in hand and every batch that waits, and comes back when it is over.
 
 Two runs of the same inputs and seed give the same result, unless decisions are charged for: then the wall time
@@ -15,7 +16,7 @@ import heapq
 import math
 from array import array
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from mosel.core.clock import monotonic_ns, to_ns, to_s
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Receipt
+from mosel.evaluation.draws import Confidences, Noise
 from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.results import BatchResult, JobResult, modes_run
 from mosel.evaluation.workload import Workload
@@ -148,7 +150,10 @@ def simulate(
     world = _World(crew, workload, conditions)
     world.run(scheduler)
     modes = modes_run(world.batches)
-    jobs = [_job_result(world.receipts[job.id], modes.get(job.id, {})) for job in workload.jobs]
+    jobs = [
+        _job_result(world.receipts[job.id], modes.get(job.id, {}), world.last_modes.get(job.id, {}))
+        for job in workload.jobs
+    ]
     reasons = Counter[str]()
     for receipt in world.receipts.values():
         reasons[receipt.reason.value] += receipt.job.requests
@@ -156,14 +161,16 @@ def simulate(
     return Simulated(jobs, batches, dict(sorted(reasons.items())), world.decisions_ns)
 
 
-def _job_result(receipt: Receipt, modes: Mapping[str, int]) -> JobResult:
+def _job_result(receipt: Receipt, modes: Iterable[str], last: Mapping[int, str]) -> JobResult:
+    """A job's row; `modes` are those that it ran in, in that order, `last` is each request's last."""
+    counts = Counter(last.values())
     return JobResult(
         receipt.job,
         receipt.outcome,
         receipt.decided_ns,
         receipt.finish_ns,
         receipt.accuracy,
-        tuple(modes.items()),
+        tuple((mode, counts[mode]) for mode in modes if counts[mode]),
     )
 
 
@@ -192,11 +199,13 @@ class _Worker:
     """A worker's batch in hand and those that wait, each with the time it was sent.
 
     `latency_ns` is what batches take on it by (model, mode, bucket, size); `bucketed` are the models of which
-    it has length buckets; `turn` tells the finish of a batch that was lost from that of the batch in hand.
+    it has length buckets; `confidences` are drawn for batches that are judged; `turn` tells the finish of a
+    batch that was lost from that of the batch in hand.
     """
 
     latency_ns: Mapping[tuple[str, str, int, int], int]
     bucketed: frozenset[str]
+    confidences: Confidences
     up: bool = False
     running: Batch | None = None
     start_ns: int = 0
@@ -211,11 +220,12 @@ class _World:
     def __init__(self, crew: Sequence[Profiles], workload: Workload, conditions: Conditions) -> None:
         self.receipts: dict[str, Receipt] = {}
         self.batches: list[BatchResult] = []
+        self.last_modes: dict[str, dict[int, str]] = {}
         self.decisions_ns = array("q")
         self._jobs = workload.jobs
         self._next_job = 0
         self._workers = _workers(crew, conditions)
-        self._noise = _Noise(conditions)
+        self._noise = Noise(conditions.noise_cv, conditions.seed)
         self._charge = conditions.charge_decisions
         self._heap: list[tuple[int, int, int, int, int, int]] = []
         self._order = 0
@@ -315,7 +325,7 @@ class _World:
         batch, took_ns = worker.running, worker.took_ns
         self._put_down(worker, at_ns, done=True)
         self._start_next(index, at_ns)
-        return [Finished(batch.id, took_ns)]
+        return [Finished(batch.id, took_ns, confidence=worker.confidences.of(batch))]
 
     def _lose(self, index: int, at_ns: int) -> Event:
         worker = self._workers[index]
@@ -333,6 +343,8 @@ class _World:
         batch = worker.running
         assert batch is not None
         jobs = tuple((part.job, len(part.requests)) for part in batch.parts)
+        for part in batch.parts if done else ():
+            self.last_modes.setdefault(part.job, {}).update(dict.fromkeys(part.requests, batch.mode))
         bucket = batch.bucket if batch.model in worker.bucketed else None
         self.batches.append(
             BatchResult(
@@ -357,27 +369,14 @@ class _World:
         heapq.heappush(self._heap, (at_ns, kind, self._order, what, worker, turn))
 
 
-class _Noise:
-    """A log-normal factor of mean 1 on every batch, in the order in which batches start."""
-
-    def __init__(self, conditions: Conditions) -> None:
-        self._variance = math.log1p(conditions.noise_cv**2)
-        self._rng = np.random.default_rng(conditions.seed)
-
-    def applied(self, latency_ns: int) -> int:
-        if not self._variance:
-            return latency_ns
-        factor = self._rng.lognormal(-self._variance / 2, math.sqrt(self._variance))
-        return round(latency_ns * factor)
-
-
 def _workers(crew: Sequence[Profiles], conditions: Conditions) -> list[_Worker]:
-    """The workers; those with the same profiles share what is made of them."""
-    made: dict[int, tuple[dict[tuple[str, str, int, int], int], frozenset[str]]] = {}
+    """The workers; those with the same profiles share what is made of them, and how sure their models are."""
+    made: dict[int, tuple[dict[tuple[str, str, int, int], int], frozenset[str], Confidences]] = {}
     for profiles in crew:
         if id(profiles) not in made:
             bucketed = frozenset(model for model, profile in profiles.items() if profile.length_buckets)
-            made[id(profiles)] = _latency_table(profiles, conditions), bucketed
+            drawn = Confidences(profiles.values(), np.random.default_rng([conditions.seed, len(made)]))
+            made[id(profiles)] = _latency_table(profiles, conditions), bucketed, drawn
     return [_Worker(*made[id(profiles)]) for profiles in crew]
 
 

@@ -36,6 +36,8 @@ def unclaimed(model: str) -> str:
 def with_accuracies(profile: Profile, path: Path) -> Profile:
     """Return `profile` with the accuracies of a JSON file `{"mode name": accuracy}`; other modes keep theirs.
 
+    Its cascades, which were measured with other accuracies, are left out.
+
     A name without a precision stands for the mode at each precision that is not named itself.
 
     Raises:
@@ -64,7 +66,7 @@ def with_accuracies(profile: Profile, path: Path) -> Profile:
         )
     modes = tuple(map(_replaced, profile.modes, found.values()))
     extra = {**(profile.extra or {}), SOURCE_KEY: str(path)}
-    return msgspec.structs.replace(profile, modes=modes, extra=extra)
+    return msgspec.structs.replace(profile, modes=modes, cascades=(), extra=extra)
 
 
 def _read(path: Path) -> dict[str, float]:

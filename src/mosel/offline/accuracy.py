@@ -4,7 +4,7 @@ Samples run in batches, in that mode, on the device that serves. All modes go ov
 chunk, so that each sample is prepared once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,21 @@ class Accuracy:
     samples: int
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a mode made of samples.
+
+    Attributes:
+        scores: how right each answer is, see `Model.score`.
+        confidence: how sure the model was of each, of shape (samples,); None if it does not say.
+        problem: why it does not.
+    """
+
+    scores: NDArray[np.float64]
+    confidence: NDArray[np.float64] | None = None
+    problem: str = ""
+
+
 def lower_bound(scores: NDArray[np.float64]) -> float:
     """Return the lower end of a one-sided 95% interval of the mean of scores on 0..1.
 
@@ -65,7 +80,12 @@ def _ratio_bound(right: NDArray[np.float64], of: NDArray[np.float64]) -> float:
     return float(np.clip(ratio - margin, 0.0, 1.0))
 
 
-def measure_accuracies(
+def summary_of(scores: NDArray[np.float64]) -> Accuracy:
+    """Return the accuracy that samples of these scores show."""
+    return Accuracy(metric_of(scores), lower_bound(scores), len(scores))
+
+
+def judge(
     model: Model,
     samples: Samples,
     chosen: NDArray[np.int64],
@@ -73,17 +93,18 @@ def measure_accuracies(
     run: Run,
     journal: Journal,
     tick: Callable[[int], None],
-) -> dict[Column, Accuracy]:
-    """Return the accuracy of each column of `largest`, which says in batches of what size it runs.
+    split: str = "",
+) -> dict[Column, Judged]:
+    """Return what each column of `largest` made of the samples; it says in batches of what size each runs.
 
-    `chosen` are the samples' indices; `tick` is told after each batch how many samples it held. What an
-    interrupted run left in the journal is not run again.
+    `split` names the samples in the journal, `chosen` are their indices; `tick` is told after each batch how
+    many samples it held. What an interrupted run left in the journal is not run again.
 
     Raises:
         ModelError: the model's score is not one number from 0 to 1 for each sample.
         ModelFailedError: the model raised on a single sample.
     """
-    scores = _recalled(journal, largest)
+    scores = _recalled(journal, largest, split)
     chunk = max(largest.values(), default=1)
     for start in range(0, len(chosen), chunk):
         indices = chosen[start : start + chunk]
@@ -93,11 +114,14 @@ def measure_accuracies(
         for column in missing:
             inputs = {tensor: arrays for name in column.modalities for tensor, arrays in parts[name].items()}
             outputs = _outputs(model, column, inputs, largest[column], run)
-            found = _checked(model, column, outputs, samples.labels[indices])
+            found = Judged(
+                _checked(model, column, outputs, samples.labels[indices]),
+                *_confidence(model, outputs, len(indices)),
+            )
             scores[column][start] = found
-            journal.add(_entry(column, start, found))
+            journal.add(_entry(column, start, found, split))
             tick(len(indices))
-    return {column: _summary(np.concatenate([s[at] for at in sorted(s)])) for column, s in scores.items()}
+    return {column: _joined([s[at] for at in sorted(s)]) for column, s in scores.items()}
 
 
 def read_accuracies(path: Path, model: Model) -> dict[tuple[str, ...], Accuracy]:
@@ -122,20 +146,49 @@ def read_accuracies(path: Path, model: Model) -> dict[tuple[str, ...], Accuracy]
     return {modes[name]: Accuracy(value, value, 0) for name, value in given.items()}
 
 
-def _recalled(journal: Journal, columns: Mapping[Column, int]) -> dict[Column, dict[int, NDArray[np.float64]]]:
+def _recalled(journal: Journal, columns: Mapping[Column, int], split: str) -> dict[Column, dict[int, Judged]]:
     names = {str(column): column for column in columns}
-    scores: dict[Column, dict[int, NDArray[np.float64]]] = {column: {} for column in columns}
+    scores: dict[Column, dict[int, Judged]] = {column: {} for column in columns}
     for entry in journal.entries:
-        if isinstance(entry, Scored) and entry.column in names:
+        if isinstance(entry, Scored) and entry.column in names and entry.split == split:
             scored = entry.scores if entry.of is None else np.transpose([entry.scores, entry.of])
-            scores[names[entry.column]][entry.start] = np.asarray(scored, np.float64)
+            confidence = None if entry.confidence is None else np.asarray(entry.confidence, np.float64)
+            found = Judged(np.asarray(scored, np.float64), confidence, entry.problem)
+            scores[names[entry.column]][entry.start] = found
     return scores
 
 
-def _entry(column: Column, start: int, found: NDArray[np.float64]) -> Scored:
-    if found.ndim == 1:
-        return Scored(str(column), start, found.tolist())
-    return Scored(str(column), start, found[:, 0].tolist(), found[:, 1].tolist())
+def _entry(column: Column, start: int, found: Judged, split: str) -> Scored:
+    scores, of = found.scores, None
+    if scores.ndim > 1:
+        scores, of = scores[:, 0], scores[:, 1].tolist()
+    confidence = None if found.confidence is None else found.confidence.tolist()
+    return Scored(str(column), start, scores.tolist(), of, split, confidence, found.problem)
+
+
+def _joined(chunks: Sequence[Judged]) -> Judged:
+    scores = np.concatenate([chunk.scores for chunk in chunks])
+    problem = next((chunk.problem for chunk in chunks if chunk.problem), "")
+    if problem:
+        return Judged(scores, None, problem)
+    return Judged(scores, np.concatenate([c.confidence for c in chunks if c.confidence is not None]))
+
+
+def _confidence(
+    model: Model, outputs: Mapping[str, NDArray[Any]], count: int
+) -> tuple[NDArray[np.float64] | None, str]:
+    """The model's confidence in each answer, or why there is none."""
+    if model.confidence_of is None:
+        return None, "the model returns no confidence"
+    try:
+        found = np.asarray(model.confidence_of(outputs), np.float64)
+    except Exception as error:  # the edge to a function that is not ours
+        return None, f"its confidence raised {type(error).__name__}: {error}"
+    if found.shape != (count,):
+        return None, f"its confidence has shape {found.shape}; expected {(count,)}, one a sample"
+    if not np.isfinite(found).all():
+        return None, f"its confidence is {found[~np.isfinite(found)][0]}; expected numbers"
+    return found, ""
 
 
 def _outputs(model: Model, column: Column, inputs: Parts, largest: int, run: Run) -> dict[str, NDArray[Any]]:
@@ -199,7 +252,3 @@ def _checked_shares(where: str, scores: NDArray[np.float64]) -> NDArray[np.float
             "no more than that"
         )
     return scores
-
-
-def _summary(scores: NDArray[np.float64]) -> Accuracy:
-    return Accuracy(metric_of(scores), lower_bound(scores), len(scores))

@@ -22,12 +22,18 @@ class Timed(msgspec.Struct, frozen=True, tag="timed", forbid_unknown_fields=True
 
 
 class Scored(msgspec.Struct, frozen=True, tag="scored", forbid_unknown_fields=True):
-    """Scores of one mode on a chunk of the samples from `start` on; `of`, where they are out of something."""
+    """Scores of one mode on a chunk of a split's samples from `start`; `of`, where they are out of something.
+
+    `confidence` is in each of the answers; where there is none, `problem` says why.
+    """
 
     column: str
     start: int
     scores: list[float]
     of: list[float] | None = None
+    split: str = ""
+    confidence: list[float] | None = None
+    problem: str = ""
 
 
 Entry = Timed | Scored

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from mosel.core.cascades import Cascade
 from mosel.core.errors import ModelError
 from mosel.core.tables import Mode, Profile, write_profile
 from mosel.models.base import Model, Samples
@@ -24,6 +25,9 @@ from mosel.runtime.fits import check_profile_fits
 Given = Mapping[tuple[str, ...], Accuracy]
 MEASURED, GIVEN, NONE = "measured", "given", "none"
 """Where a profile's accuracies come from. For random weights `none` are claimed; 0 stands in their place."""
+
+NO_CASCADES = "no_cascades"
+"""The key in `extra` that says why a profile has none."""
 
 
 def silent(text: str) -> None:
@@ -64,13 +68,16 @@ def make_profile(
     with session(model, settings, samples, output, say, meter or NoMeter()) as run:
         known = _given(run, given) if given else _kept(run, previous, say)
         scored = [mode for mode in run.modes if mode not in known]
+        known_before = not given and run.model.trained and bool(known)
         run.time(run.columns, scored)
         limits = {mode: run.bench.limit(mode) for mode in run.running()}
         known |= run.score({mode: limit for mode, limit in limits.items() if mode in scored})
         largest = max(limits.values())
         modes = [mode_of(run.bench, mode, known[mode], largest) for mode in limits]
+        by_mode = dict(zip(limits, modes, strict=True))
         extra = _source(run, given_from if given else None) | {"notes": run.bench.notes}
-        profile = run.profile(modes, tuple(range(1, largest + 1)), extra)
+        cascades, why = _cascades(run, by_mode, previous if known_before else None, say)
+        profile = run.profile(modes, tuple(range(1, largest + 1)), extra | why, cascades)
         _write(profile, output, run)
     return profile
 
@@ -105,6 +112,7 @@ def refresh(
         )
         missing = [mode for mode in run.modes if mode not in kept]
         known = _claims(run, old)
+        kept_from = old if known and same else None
         scored = [mode for mode in run.modes if mode not in known]
         anew = {*moved_modes(run, kept, say), *missing}
         run.time([column for column in run.columns if column.mode in anew], scored)
@@ -116,9 +124,11 @@ def refresh(
             else _with_accuracy(kept[mode], known[mode])
             for mode in limits
         ]
+        cascades, why = _cascades(run, dict(zip(limits, modes, strict=True)), kept_from, say)
         notes = [*extra.get("notes", ()), *run.bench.notes]
         stays = {"accuracy_source": MEASURED} | extra if same else _source(run, None)
-        profile = run.profile(modes, old.batch_sizes, {**stays, "notes": notes})
+        stays.pop(NO_CASCADES, None)
+        profile = run.profile(modes, old.batch_sizes, {**stays, "notes": notes, **why}, cascades)
         _write(profile, output, run)
     return profile
 
@@ -168,6 +178,8 @@ def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accu
     extra = (previous.extra or {}) if previous else {}
     if previous is None or run.settings.exhaustive or run.settings.fresh:
         return {}
+    if run.model.calibration is not None and not previous.cascades and NO_CASCADES not in extra:
+        return {}  # of a time before there were cascades
     same = (
         (previous.model, previous.device, previous.software) == (run.model.name, run.device, run.software)
         and extra.get("version") == run.model.version
@@ -185,6 +197,24 @@ def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accu
             "--fresh measures them anew)"
         )
     return found
+
+
+def _cascades(
+    run: Session, modes: Mapping[Column, Mode], kept_from: Profile | None, say: Say
+) -> tuple[tuple[Cascade, ...], dict[str, str]]:
+    """Return the cascades, those of `kept_from` where accuracies are its; where there is none, why."""
+    if kept_from is not None:
+        columns = {kept_from.name_of(mode): column for column, mode in by_column(kept_from).items()}
+        found = [
+            structs.replace(cascade, latency_s=tuple(modes[columns[name]].latency_s for name in cascade.stages))
+            for cascade in kept_from.cascades
+            if all(columns[name] in modes for name in cascade.stages)
+        ]
+        return tuple(found), {key: why for key, why in (kept_from.extra or {}).items() if key == NO_CASCADES}
+    cascades, why = run.cascades(modes)
+    if why and run.model.calibration is not None:
+        say(f"no cascades: {why}")
+    return cascades, {NO_CASCADES: why} if why else {}
 
 
 def _with_accuracy(mode: Mode, accuracy: Accuracy) -> Mode:

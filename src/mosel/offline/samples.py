@@ -3,7 +3,7 @@
 Where a model has none, latencies are measured on blank inputs of the largest shape it accepts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,21 @@ def load_samples(model: Model) -> Samples | None:
     Raises:
         ModelError: the set is empty, its lengths differ, or an input is not what the model declares.
     """
-    if model.samples is None:
-        return None
+    return None if model.samples is None else _loaded(model, model.samples)
+
+
+def load_calibration(model: Model) -> Samples | None:
+    """Return the labelled samples that cascades are chosen on, checked; None if the model has none.
+
+    Raises:
+        ModelError: as `load_samples`.
+    """
+    return None if model.calibration is None else _loaded(model, model.calibration)
+
+
+def _loaded(model: Model, load: Callable[[], Samples]) -> Samples:
     try:
-        samples = model.samples()
+        samples = load()
     except Exception as error:
         raise ModelError(
             f"model {model.name!r}: its samples cannot be loaded: {type(error).__name__}: {error}"

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from mosel.core.cascades import Cascade
 from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ExecutionError
 from mosel.core.tables import PROFILE_FORMAT, Mode, Profile
+from mosel.core.types import mode_name
 from mosel.models.base import Model, Samples
-from mosel.offline.accuracy import Accuracy, measure_accuracies
+from mosel.offline.accuracy import Accuracy, Judged, judge, summary_of
+from mosel.offline.cascades import Subject, find_cascades
 from mosel.offline.journal import Journal, journal_path
-from mosel.offline.samples import Pool, choose, preparation_s
+from mosel.offline.samples import Pool, choose, load_calibration, preparation_s
 from mosel.offline.settings import Cell, Column, Meter, Say, Settings, columns_of
 from mosel.offline.survey import Effort, Survey
 from mosel.offline.table import NOISY_RATIO, NOISY_SHARE, noisy_share
@@ -70,6 +73,7 @@ class Session:
         self.bench = Bench(model, settings, self.columns, pool, self.journal, say)
         self._say, self._meter, self._shown_ns = say, meter, 0
         self._seconds: dict[str, float] = {}
+        self._judged: dict[Column, Judged] = {}
 
     def time(self, columns: Collection[Column], scored: Collection[Column]) -> None:
         """Time the cells of these columns; `scored` are the modes whose accuracy will be measured after."""
@@ -95,13 +99,41 @@ class Session:
 
         if self.samples is None or not largest:
             return {}
-        found = measure_accuracies(
-            self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick
-        )
+        self._judged = judge(self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick)
         self._seconds["accuracy"] = to_s(monotonic_ns() - started_ns)
-        return found
+        return {mode: summary_of(judged.scores) for mode, judged in self._judged.items()}
 
-    def profile(self, modes: Sequence[Mode], sizes: Sequence[int], extra: Mapping[str, Any]) -> Profile:
+    def cascades(self, modes: Mapping[Column, Mode]) -> tuple[tuple[Cascade, ...], str]:
+        """Return the cascades of modes that were all scored in this run; if there is none, why in one line."""
+        if not self._judged.keys() >= modes.keys():
+            return (), "accuracies were not measured in this run"
+        samples = load_calibration(self.model)
+        if samples is None:
+            return (), "the model has no samples to calibrate on (`calibration`)"
+        started_ns = monotonic_ns()
+        chosen = choose(samples, self.settings.samples, self.settings.seed)
+        largest = {mode: self.bench.limit(mode) for mode in modes}
+        found = judge(
+            self.model, samples, chosen, largest, self.bench.run, self.journal, lambda _: None, "calibration"
+        )
+        self._seconds["cascades"] = to_s(monotonic_ns() - started_ns)
+        several = len({mode.precision for mode in modes}) > 1
+        return find_cascades(
+            {
+                mode_name(column.modalities, column.precision if several else ""): Subject(
+                    mode, found[column], self._judged[column]
+                )
+                for column, mode in modes.items()
+            }
+        )
+
+    def profile(
+        self,
+        modes: Sequence[Mode],
+        sizes: Sequence[int],
+        extra: Mapping[str, Any],
+        cascades: tuple[Cascade, ...] = (),
+    ) -> Profile:
         """Return 𝒟 from its columns, with all that says how it was measured."""
         return Profile(
             format=PROFILE_FORMAT,
@@ -116,6 +148,7 @@ class Session:
             measured_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             length_buckets=self.model.length_buckets or None,
             preprocess_s=preparation_s(self.model, self.samples, self.chosen) or None,
+            cascades=cascades,
             extra={**extra, **self._conditions()},
         )
 

@@ -1,21 +1,26 @@
 """What jobs cost where batches are shared: every job's options, in requests per class instead of batches.
 
-A class is one mode of one model in one length bucket. A request's unit cost is its share of the class's best
-batch; a job's options are the Pareto frontier of accuracy against the sum of unit costs, whole requests only
-(the same mathematics as §5.1, with batches of one request). `solve/joint.py` reads the arrays.
+A class is one mode, or cascade, of one model in one length bucket. A request's unit cost is its share of the
+class's best batch; a job's options are the Pareto frontier of accuracy against the sum of unit costs, whole
+requests only (the same mathematics as §5.1, with batches of one request). `solve/joint.py` reads the arrays.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE
+from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
+from mosel.online.unsure import Held
 from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
 from mosel.solve.joint import Classes, Menu
 from mosel.solve.large import LargeJobs, Mixes
+
+STEPS = 16
+"""Among how many numbers of escalations a large job can choose."""
 
 COVERED = 512
 """Up to how many requests of a class the cost of holding them in batches is tabled exactly."""
@@ -38,10 +43,11 @@ class Amortised:
         for table in self._tables:
             for bucket in range(table.latency_ns.shape[1]):
                 self._base[table.model, bucket] = len(self._owners)
-                self._owners += [(table, mode, bucket) for mode in range(len(table.modes))]
+                self._owners += [(table, column, bucket) for column in range(len(table.column_accuracy))]
         self.classes = _classes(self._owners)
         self._frontiers: dict[tuple[str, int, int, int], Frontier] = {}
         self._ranges: dict[tuple[str, int, int, int], tuple[int, int]] = {}
+        self._again: dict[tuple[str, int, tuple[str, ...]], tuple[int, int]] = {}
         self._work: list[int] = []
         self._accuracy: list[float] = []
         self._first: list[int] = [0]
@@ -65,8 +71,14 @@ class Amortised:
         return self._menu
 
     def owner(self, kind: int) -> tuple[ModelTable, int, int]:
-        """Return the table, mode and bucket of a class."""
+        """Return the table, column and bucket of a class."""
         return self._owners[kind]
+
+    def options_of(self, live: LiveJob) -> tuple[int, int]:
+        """Return the range of the options of what a job has in line, those that reach what is needed."""
+        if live.escalates:
+            return self._escalations(live)
+        return self.reach(live.table, live.bucket, live.mask, len(live.waiting), live.needed)
 
     def reach(self, table: ModelTable, bucket: int, mask: int, requests: int, needed: float) -> tuple[int, int]:
         """Return the range of a job's options that reach what is needed, cheapest first.
@@ -92,12 +104,12 @@ class Amortised:
 
     def _small(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
         """The options of a job size up to the largest batch, found for all of these at once."""
-        key, usable = (table.model, bucket, mask), table.usable(mask)
+        key, usable = (table.model, bucket, mask), table.usable_columns(mask)
         if key not in self._covers:
             single = self._single_ns(table, bucket, usable)
-            self._covers[key] = frontiers(single, table.accuracy[usable], table.largest)
+            self._covers[key] = frontiers(single, table.column_accuracy[usable], table.largest)
         found = self._covers[key][requests]
-        if len(usable) == len(table.modes):
+        if len(usable) == len(table.column_accuracy):
             return found
         batches = tuple(tuple((usable[mode], size) for mode, size in point) for point in found.batches)
         return Frontier(found.accuracy, found.latency_ns, batches)
@@ -106,9 +118,9 @@ class Amortised:
         key = (table.model, bucket, mask)
         if key not in self._large:
             small = [self._frontier(table, bucket, mask, size) for size in range(table.largest + 1)]
-            usable = table.usable(mask)
+            usable = table.usable_columns(mask)
             single = self._single_ns(table, bucket, usable)
-            self._large[key] = LargeJobs(single, table.accuracy[usable], small, usable)
+            self._large[key] = LargeJobs(single, table.column_accuracy[usable], small, usable)
         return self._large[key]
 
     def _single_ns(self, table: ModelTable, bucket: int, modes: list[int]) -> NDArray[np.int64]:
@@ -116,15 +128,60 @@ class Amortised:
         unit = self.classes.unit_ns[self._base[table.model, bucket] + np.array(modes, np.int64)]
         return np.stack([np.zeros(len(modes), np.int64), np.ceil(unit).astype(np.int64)], axis=1)
 
+    def _escalations(self, live: LiveJob) -> tuple[int, int]:
+        """Options to let 0.. unsure requests run once more; each is taken to gain the mean of its cascade."""
+        held = [live.progress.unsure[request] for request in live.waiting]
+        held.sort(key=lambda one: one.cascade)
+        steps = _steps(len(held))
+        key = (live.table.model, live.bucket, tuple(one.cascade for one in held))
+        if key not in self._again:
+            self._again[key] = self._append_again(live, held, steps)
+        low, high = self._again[key]
+        return low + int(np.searchsorted(steps, live.first)), high
+
+    def _append_again(self, live: LiveJob, held: Sequence[Held], steps: Sequence[int]) -> tuple[int, int]:
+        table, base = live.table, self._base[live.table.model, live.bucket]
+        worth = {cascade.name: cascade.worth for cascade in table.cascades}
+        lasts = [base + table.modes.index(one.last) for one in held]
+        options = [
+            (Counter(lasts[:count]), sum(worth.get(one.cascade, 0.0) for one in held[:count]))
+            for count in steps
+        ]
+        return self._extend(
+            (counts, int(sum(self.classes.unit_ns[kind] * count for kind, count in counts.items())), gain)
+            for counts, gain in options
+        )
+
     def _append(self, frontier: Frontier, table: ModelTable, bucket: int) -> tuple[int, int]:
-        base, low = self._base[table.model, bucket], len(self._work)
-        for point, counts in enumerate(_counts(frontier)):
-            self._pairs += [(base + mode, requests) for mode, requests in counts.items()]
+        base = self._base[table.model, bucket]
+        return self._extend(
+            (
+                {base + column: requests for column, requests in counts.items()},
+                int(frontier.latency_ns[point]),
+                float(frontier.accuracy[point]),
+            )
+            for point, counts in enumerate(_counts(frontier))
+        )
+
+    def _extend(self, options: Iterable[tuple[Mapping[int, int], int, float]]) -> tuple[int, int]:
+        """Add options of (requests by class, work, accuracy) to the menu; returns where they stand."""
+        low = len(self._work)
+        for counts, work_ns, accuracy in options:
+            self._pairs += counts.items()
             self._first.append(len(self._pairs))
-            self._work.append(int(frontier.latency_ns[point]))
-            self._accuracy.append(float(frontier.accuracy[point]))
+            self._work.append(work_ns)
+            self._accuracy.append(accuracy)
         self._menu = None
         return low, len(self._work)
+
+
+def _steps(most: int) -> list[int]:
+    """How many of so many requests may be escalated: any number, or of many a few numbers."""
+    return (
+        list(range(most + 1))
+        if most <= STEPS
+        else sorted({round(most * at / STEPS) for at in range(STEPS + 1)})
+    )
 
 
 def _counts(frontier: Frontier) -> list[Counter[int]]:
@@ -139,9 +196,11 @@ def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:
     latency = np.full((len(owners), largest + 1), UNAVAILABLE, np.int64)
     cover = np.zeros((len(owners), COVERED + 1), np.int64)
     unit = np.zeros(len(owners), np.float64)
-    for kind, (table, mode, bucket) in enumerate(owners):
-        column = np.ascontiguousarray(table.latency_ns[mode, bucket])
-        latency[kind, : len(column)] = column
-        cover[kind] = cheapest_batches(column, COVERED)[0]
-        unit[kind] = table.unit_ns(mode, bucket)
-    return Classes(latency, cover, unit)
+    end = latency.copy()
+    for kind, (table, column, bucket) in enumerate(owners):
+        costs = np.ascontiguousarray(table.shared_ns[column, bucket])
+        latency[kind, : len(costs)] = costs
+        end[kind, : len(costs)] = table.safe_ns[column, bucket]
+        cover[kind] = cheapest_batches(costs, COVERED)[0]
+        unit[kind] = table.unit_ns(column, bucket)
+    return Classes(latency, cover, unit, end)

@@ -115,7 +115,7 @@ class Cell:
         if self.jobs.pop(progress.job.id, None) is not None:
             self.work_ns -= progress.work_ns
         standing = [side for lane in self.lanes if (side := self._refresh(lane, progress)) is not None]
-        assert bool(standing) == bool(progress.waiting), "what waits stands in a lane"
+        assert bool(standing) == progress.in_line, "what waits stands in a lane"
         if standing:
             progress.work_ns = min(sum(side.least_batches_ns) for side in standing)
             self.jobs[progress.job.id] = progress
@@ -305,7 +305,7 @@ class Cell:
         if side is None:
             return None
         row = lane.queue.row(side)
-        if progress.waiting:
+        if progress.in_line:
             side.look_up()
             if side.reachable:
                 self._plan(lane, side, row)
@@ -317,9 +317,7 @@ class Cell:
     def _plan(self, lane: Lane, side: LiveJob, row: int | None) -> None:
         side.strategy = side.strategy or self._policy.first(side)
         if self._policy.shares:
-            side.shared = lane.kind.amortised.reach(
-                side.table, side.bucket, side.mask, len(side.waiting), side.needed
-            )
+            side.shared = lane.kind.amortised.options_of(side)
         least = self._policy.least(side)
         if row is None:
             lane.queue.insert(side, least)

@@ -172,11 +172,13 @@ class ProfiledChannel:
             self._running = None
 
 
-def finished(batch: Batch, took_ns: int, undone: Sequence[Undone]) -> Finished:
+def finished(
+    batch: Batch, took_ns: int, undone: Sequence[Undone], confidence: tuple[float, ...] = ()
+) -> Finished:
     """Return the event for a batch that ran; an undone part is undone in every one of its requests."""
     corrupt = tuple(
         Corrupt(batch.parts[u.part].job, request, u.modality, u.detail)
         for u in undone
         for request in batch.parts[u.part].requests
     )
-    return Finished(batch.id, took_ns, corrupt)
+    return Finished(batch.id, took_ns, corrupt, confidence)

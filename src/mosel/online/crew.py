@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.core.types import Batch
+from mosel.online.events import Finished
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
 
@@ -29,6 +30,14 @@ class Sent:
     mode: int
     jobs: tuple[LiveJob, ...]
     start_ns: int | None
+
+    def judged(self, finished: Finished, job: str) -> dict[int, float]:
+        """Return the confidence in each request of a job that ran, as far as it is known."""
+        if not finished.confidence:
+            return {}
+        undone = {(corrupt.job, corrupt.request) for corrupt in finished.undone}
+        ran = [(part.job, r) for part in self.batch.parts for r in part.requests if (part.job, r) not in undone]
+        return {r: c for (name, r), c in zip(ran, finished.confidence, strict=False) if name == job}
 
 
 @dataclass(slots=True, eq=False)

@@ -52,12 +52,15 @@ class Corrupt:
 class Finished:
     """A batch ran: each of its requests is done, except those that `undone` names.
 
-    `took_ns` is how long the batch occupied the device, as the worker measured it.
+    `took_ns` is how long the batch occupied the device, as the worker measured it. Of a batch that is `judged`,
+    `confidence` has one number for each request that ran, in the order of the parts: one that is unsure by its
+    cascade's threshold is not done, but waits for the next stage. It counts as unsure if the number is missing.
     """
 
     batch: int
     took_ns: int
     undone: tuple[Corrupt, ...] = ()
+    confidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mosel.core.errors import MoselError
-from mosel.models.base import Modality
+from mosel.models.base import Modality, Model
 from mosel.models.registry import find
 from mosel.online.wire import Start, Undone, WorkerModel
 from mosel.runtime.padding import blank
@@ -41,13 +42,14 @@ class Task:
     """A batch to run.
 
     `tensors` holds by arriving name one array (requests, *shape) per part, or, where nothing is to be prepared,
-    perhaps one array over all of them.
+    perhaps one array over all of them. Of a batch that is `judged`, the model's confidence is asked for.
     """
 
     model: str
     modalities: tuple[str, ...]
     precision: str
     tensors: Mapping[str, Sequence[NDArray[Any]]]
+    judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a batch: outputs of the requests that ran, or `failure`, one line."""
+    """What came of a batch: outputs of the requests that ran and confidence in each, or `failure`, one line."""
 
     took_ns: int = 0
     undone: tuple[Undone, ...] = ()
     outputs: Mapping[str, NDArray[Any]] | None = None
     failure: str | None = None
+    confidence: tuple[float, ...] = ()
 
 
 class Execution:
@@ -124,7 +127,8 @@ class Execution:
         except MoselError as error:
             log.warning("model %s failed on a batch", task.model, exc_info=True)
             return Result(failure=one_line(error))
-        return Result(ran.took_ns, undone, ran.outputs)
+        confidence = judge(self._models[task.model], ran.outputs) if task.judged else ()
+        return Result(ran.took_ns, undone, ran.outputs, confidence=confidence)
 
     def warm_up(self) -> None:
         """Run every mode at its smallest and its largest batch size, then as many others as time allows.
@@ -169,6 +173,17 @@ class Execution:
                     parts = prepared.task.tensors[tensor.name]
                     inputs[tensor.name] = [part for i, part in enumerate(parts) if i not in without]
         return inputs
+
+
+def judge(model: Model, outputs: Arrays) -> tuple[float, ...]:
+    """Return the model's confidence in each of its answers; nothing if it does not say."""
+    if model.confidence_of is None:
+        return ()
+    try:
+        return tuple(np.asarray(model.confidence_of(outputs), np.float64).tolist())
+    except Exception:  # the edge to functions that are not ours: without it, requests count as unsure
+        log.warning("the confidence of model %s raised", model.name, exc_info=True)
+        return ()
 
 
 def one_line(error: BaseException) -> str:

@@ -101,7 +101,8 @@ class _Life(asyncio.Protocol):
             self._report(BatchFailed(work.batch.id, f"no shared memory for the batch: {error}"))
             return
         batch = work.batch
-        run = wire.Run(batch.id, slot, slab.mapped_bytes, batch.model, work.modalities, work.precision, layouts)
+        what = batch.model, work.modalities, work.precision, layouts, batch.judged
+        run = wire.Run(batch.id, slot, slab.mapped_bytes, *what)
         self._write(run)
         self._held.append(batch)
         if len(self._held) == 1:
@@ -137,7 +138,7 @@ class _Life(asyncio.Protocol):
         slab.attach(done.slab_bytes)
         batch = self._answered(done.batch, done.slot)
         outputs = {layout.name: slab.parts(layout)[0] for layout in done.outputs}
-        self._report(finished(batch, done.took_ns, done.undone), outputs)
+        self._report(finished(batch, done.took_ns, done.undone, done.confidence), outputs)
 
     def _answered(self, number: int, slot: int) -> Batch:
         batch = self._held.popleft()

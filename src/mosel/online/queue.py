@@ -59,7 +59,8 @@ class JobQueue:
         worth: what serving the job on time is worth, requests × weight.
         least_ns: the latency of the fastest strategy that the policy would still run.
         alone_ns: how long that takes if every worker is idle.
-        latest_ns, last_ns: when that has to start at the latest on one worker, and on all if they are idle.
+        latest_ns, last_ns: when that has to start at the latest on one worker, and on all if they are idle;
+            for a job that could be answered now, when it would have to run once more.
         planned_ns, planned_accuracy: of the strategy in force.
         low, high: its options where batches are shared (`amortised.py`).
         model: the number of its model.
@@ -138,9 +139,9 @@ class JobQueue:
         strategy = live.strategy or least
         alone_ns = idle_ns(live.least_batches_ns, self._workers)
         due_ns, least_ns = live.job.deadline_ns, least.latency_ns
+        latest_ns, last_ns = (due_ns - (spent_ns or live.grace_ns) for spent_ns in (least_ns, alone_ns))
         self._ints[WAITING:, row] = (
-            len(live.waiting), least_ns, alone_ns, due_ns - least_ns, due_ns - alone_ns, strategy.latency_ns,
-            *live.shared,
+            len(live.waiting), least_ns, alone_ns, latest_ns, last_ns, strategy.latency_ns, *live.shared,
         )  # fmt: skip
         self._floats[ACCURACY, row] = strategy.accuracy
 
@@ -150,7 +151,7 @@ class JobQueue:
         for row, live in enumerate(self._jobs):
             alone_ns = idle_ns(live.least_batches_ns, workers)
             self._ints[ALONE, row] = alone_ns
-            self._ints[LAST, row] = live.job.deadline_ns - alone_ns
+            self._ints[LAST, row] = live.job.deadline_ns - (alone_ns or live.grace_ns)
 
     def plan(self, row: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job; what waits is the same."""

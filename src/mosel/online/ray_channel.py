@@ -167,7 +167,8 @@ class _Life:
         batch = work.batch
         tensors = {name: list(parts) for name, parts in work.tensors.items()}
         try:
-            answer = self._actor.run.remote(batch.model, work.modalities, work.precision, tensors)
+            what = batch.model, work.modalities, work.precision, tensors, batch.judged
+            answer = self._actor.run.remote(*what)
         except RayError as error:  # the object store is full, say
             self._report(
                 BatchFailed(batch.id, f"no room in Ray's object store for the batch: {one_line(error)}")
@@ -206,7 +207,7 @@ class _Life:
             if result.failure is not None:
                 self._report(BatchFailed(batch.id, result.failure))
             else:
-                self._report(finished(batch, result.took_ns, result.undone), result.outputs)
+                self._report(finished(batch, result.took_ns, result.undone, result.confidence), result.outputs)
 
     def _answered(self) -> None:
         self._held.popleft()

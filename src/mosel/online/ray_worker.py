@@ -50,10 +50,11 @@ class RayWorker:
         modalities: tuple[str, ...],
         precision: str,
         tensors: Mapping[str, Sequence[NDArray[Any]]],
+        judged: bool = False,
     ) -> Result:
         """Prepare and run a batch, after those that were sent before it."""
         assert self._execution is not None, "batches are sent only after it is warm"
-        prepared = self._execution.prepare(Task(model, modalities, precision, tensors))
+        prepared = self._execution.prepare(Task(model, modalities, precision, tensors, judged))
         return await asyncio.get_running_loop().run_in_executor(self._device, self._execution.run, prepared)
 
     async def live(self) -> None:

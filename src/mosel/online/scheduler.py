@@ -44,6 +44,7 @@ from mosel.online.jobs import MOST_FAULTS, LiveJob, Progress, run_of
 from mosel.online.kinds import Kinds
 from mosel.online.policies import DEFAULT, POLICIES, Options
 from mosel.online.policies.base import BatchChoice, Decision, View
+from mosel.online.stages import Stages
 
 
 class Scheduler:
@@ -79,6 +80,7 @@ class Scheduler:
         self._fairness = Fairness(options.fairness)
         rng = np.random.default_rng(seed)
         self._cells = Cells(self._kinds, self._policy, options, rng, self._fairness)
+        self._stages = Stages()
         self._live: dict[str, Progress] = {}
         self._batches = 0
         self._wake_ns: int | None = None
@@ -178,11 +180,13 @@ class Scheduler:
         run = run_of(sent.batch, sent.start_ns, now_ns)
         for live, part in self._parts(sent):
             undone = {c.request: c for c in event.undone if c.job == live.job.id}
-            live.progress.settle([r for r in part.requests if r not in undone], run)
+            done = [r for r in part.requests if r not in undone]
+            live.progress.settle(done, run)
+            self._stages.settle(live, done, sent.judged(event, part.job))
             if undone:
                 self._corrupt(live, sent.mode, tuple(undone), next(iter(undone.values())), now_ns)
-            elif live.progress.is_done:
-                self._complete(live.progress, live.progress.finish(now_ns))
+            else:
+                self._go_on(live.progress, now_ns)
 
     def _batch_failed(self, event: BatchFailed, now_ns: int) -> None:
         sent = self._cells.report(event.batch, now_ns)
@@ -198,6 +202,9 @@ class Scheduler:
 
     def _shutdown(self, _event: Shutdown, now_ns: int) -> None:
         for progress in list(self._live.values()):
+            if progress.answerable and not progress.running:
+                self._answer(progress, now_ns)
+                continue
             self._end(progress, State.DROPPED, Reason.SHUTDOWN, "the server is stopping", now_ns)
 
     # What follows from them
@@ -219,12 +226,32 @@ class Scheduler:
         """Let requests wait again, or end the job if it has failed too often or can no longer be served."""
         progress = live.progress
         live.give_back(requests, mode)
+        self._stages.prune(live)
+        if progress.answerable:  # a job that was hit takes the answers that it has
+            self._answer(progress, now_ns)
+            return
         cell = self._cells.place(progress, now_ns)
         if progress.faults >= MOST_FAULTS or cell is None:
             assert progress.fault is not None
             self._end(progress, State.FAILED, progress.fault, progress.detail, now_ns)
             return
         self._cells.put(progress, cell)
+
+    def _go_on(self, progress: Progress, now_ns: int) -> None:
+        """Answer a job that is done; let its unsure requests wait for their next stage."""
+        if progress.is_done:
+            self._complete(progress, progress.finish(now_ns))
+        elif progress.unsure and progress.faults and progress.answerable:
+            self._answer(progress, now_ns)
+        elif progress.unsure:
+            self._cells.put(progress, self._cells.all[progress.cell])
+
+    def _answer(self, progress: Progress, now_ns: int) -> None:
+        """Let no unsure request run once more; the job is answered when nothing of it runs."""
+        self._stages.leave_out(progress)
+        self._cells.take_out(progress)
+        if progress.is_done:
+            self._complete(progress, progress.finish(now_ns))
 
     def _learn(self, sent: Sent, took_ns: int, now_ns: int) -> None:
         assert sent.start_ns is not None
@@ -246,7 +273,9 @@ class Scheduler:
 
     def _give_up(self, jobs: Sequence[Progress], now_ns: int) -> None:
         for progress in jobs:
-            if progress.fault is not None:
+            if progress.answerable:
+                self._answer(progress, now_ns)
+            elif progress.fault is not None:
                 self._end(progress, State.FAILED, progress.fault, progress.detail, now_ns)
             else:
                 detail = "behind the jobs due before it, it could no longer finish by its deadline"
@@ -279,24 +308,37 @@ class Scheduler:
         """Carry out a decision; whether it sent a batch."""
         jobs = view.queue.jobs
         dropped = [jobs[row].progress for row in decision.drop]
+        answered = [jobs[row].progress for row in decision.answer]
         cell = self._cells.of(view.worker)
         for row, strategy in decision.plans.items():
             cell.plan(jobs[row], view.worker, strategy)
         if decision.batch is not None:
             self._send(decision.batch, [jobs[row] for row, _ in decision.batch.parts], view.worker, now_ns)
         self._give_up(dropped, now_ns)
-        return decision.batch is not None
+        for progress in answered:
+            self._answer(progress, now_ns)
+        return decision.batch is not None or bool(answered)
 
     def _send(self, choice: BatchChoice, jobs: Sequence[LiveJob], worker: int, now_ns: int) -> None:
         counts = [count for _, count in choice.parts]
         parts = tuple(
-            Part(live.job.id, live.take(count, choice.mode)) for live, count in zip(jobs, counts, strict=True)
+            Part(live.job.id, live.take(count, choice.column)) for live, count in zip(jobs, counts, strict=True)
         )
-        expected_ns = int(choice.table.latency_ns[choice.mode, choice.bucket, sum(counts)])
-        mode = choice.table.modes[choice.mode]
-        batch = Batch(self._batches, worker, choice.table.model, mode, choice.bucket, parts, expected_ns)
+        table, bucket, cascade = choice.table, choice.bucket, choice.table.cascade(choice.column)
+        mode = choice.column if cascade is None else cascade.first
+        expected_ns = int(table.latency_ns[mode, bucket, sum(counts)])
+        batch = Batch(
+            self._batches,
+            worker,
+            table.model,
+            table.modes[mode],
+            bucket,
+            parts,
+            expected_ns,
+            cascade is not None,
+        )
         self._batches += 1
-        self._cells.send(Sent(batch, choice.table, choice.mode, tuple(jobs), None), now_ns)
+        self._cells.send(Sent(batch, table, mode, tuple(jobs), None), now_ns)
         self._actions.append(Dispatch(batch))
 
     def _set_wake(self) -> None:

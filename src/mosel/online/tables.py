@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
 from mosel.core.tables import Profile
+from mosel.online.columns import CascadeColumn, cascade_columns, safe_rows, shared_rows
+from mosel.online.covers import NO_STRATEGY, Covers
 from mosel.online.estimator import Estimator
-from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches, frontiers
-from mosel.solve.large import LargeJobs
+from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches
 
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
 
 REBUILD_OVERHEAD_NS = 100_000
+
+__all__ = ["NO_STRATEGY", "ModelTable", "Strategy", "point"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -42,10 +45,6 @@ class Strategy:
         return sum(size for _, size in self.batches)
 
 
-NO_STRATEGY = Frontier(np.empty(0), np.empty(0, np.int64), ())
-"""The frontier of a job that no mode can serve."""
-
-
 class ModelTable:
     """One model's modes, latencies and frontiers.
 
@@ -59,6 +58,10 @@ class ModelTable:
         modes: mode names, in the profile's order; everything else is indexed alike.
         accuracy: of shape (modes,).
         masks: of shape (modes,), each mode's modalities as bits.
+        cascades: further columns, numbered behind the modes.
+        column_accuracy, column_masks: of modes and cascades, of shape (columns,).
+        shared_ns, safe_ns: of shape (columns, buckets, sizes + 1), see `columns.py`; the modes' as they are.
+        covers, wide: the frontiers over modes, and over all columns.
         profiled_ns: 𝒟, of shape (modes, buckets, sizes + 1), indexed by batch size.
         largest: the largest batch of any mode.
     """
@@ -70,6 +73,9 @@ class ModelTable:
         self.modes = profile.mode_names
         self.accuracy: Floats = accuracies(profile)
         self.masks: Ints = np.array([self.mask_of(mode.modalities) for mode in profile.modes], np.int64)
+        self.cascades = cascade_columns(profile, self.accuracy)
+        self.column_accuracy: Floats = np.append(self.accuracy, [c.accuracy for c in self.cascades])
+        self.column_masks: Ints = np.append(self.masks, self.masks[[c.last for c in self.cascades]])
         self.length_buckets = profile.length_buckets
         self.profiled_ns = latency_table(profile)
         self.largest = int(profile.batch_sizes[-1])
@@ -79,13 +85,8 @@ class ModelTable:
         self._overhead_ns = 0
         self._changes = 0
         self.latency_ns = self.profiled_ns if pace == 1 else self._scaled()
-        self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
-        self._large: dict[tuple[int, int, int], Frontier] = {}
-        self._splits: dict[tuple[int, int], LargeJobs] = {}
-        self._longest: dict[tuple[int, int, int], Ints] = {}
-        self._batches: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
-        self._single: dict[tuple[int, int, int], Strategy] = {}
         self._full: dict[int, int | None] = {}
+        self._look_at_latencies()
 
     def mask_of(self, modalities: tuple[str, ...]) -> int:
         """Return modalities as bits; none given means all of them."""
@@ -114,6 +115,14 @@ class ModelTable:
         """Return the modes that a job with these modalities can run in."""
         return [index for index, needs in enumerate(self.masks) if not int(needs) & ~mask]
 
+    def usable_columns(self, mask: int) -> list[int]:
+        """Return the modes and cascades that a job with these modalities can run in."""
+        return [index for index, needs in enumerate(self.column_masks) if not int(needs) & ~mask]
+
+    def cascade(self, column: int) -> CascadeColumn | None:
+        """Return the cascade that stands in a column; None if it is a mode."""
+        return self.cascades[column - len(self.modes)] if column >= len(self.modes) else None
+
     def full_mode(self, mask: int, needed: float, requests: int) -> int:
         """Return the mode that a modality-agnostic server runs: all modalities that the job has.
 
@@ -130,31 +139,7 @@ class ModelTable:
 
     def frontier(self, bucket: int, mask: int, requests: int) -> Frontier:
         """Return the Pareto frontier of a job of this size, bucket and modalities (𝒫, §5.1)."""
-        key = (bucket, mask)
-        if key not in self._frontiers:
-            self._frontiers[key] = self._cover(bucket, mask)
-        known = self._frontiers[key]
-        if requests < len(known):
-            return known[requests]
-        return self._larger(bucket, mask, requests) if self.usable(mask) else NO_STRATEGY
-
-    def longest_ns(self, bucket: int, mask: int, requests: int) -> Ints:
-        """Return the longest batch of each strategy of `frontier`, of shape (points,)."""
-        key = (bucket, mask, requests)
-        if key not in self._longest:
-            found = self.frontier(*key).batches
-            table = self.latency_ns[:, bucket]
-            longest = [max((table[batch] for batch in batches), default=0) for batches in found]
-            self._longest[key] = np.array(longest, np.int64)
-        return self._longest[key]
-
-    def batches_ns(self, bucket: int, mask: int, requests: int, index: int) -> tuple[int, ...]:
-        """Return the latency of each batch of one strategy of `frontier`."""
-        key = (bucket, mask, requests, index)
-        if key not in self._batches:
-            batches = self.frontier(bucket, mask, requests).batches[index]
-            self._batches[key] = tuple(int(self.latency_ns[mode, bucket, size]) for mode, size in batches)
-        return self._batches[key]
+        return self.covers.frontier(bucket, mask, requests)
 
     def batch_sizes(self, mode: int, bucket: int) -> Ints:
         """Return the batch sizes that `mode` can run at, ascending."""
@@ -184,22 +169,18 @@ class ModelTable:
         if moved:
             self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
             self.latency_ns = self._scaled()
-            self._frontiers.clear()
-            self._large.clear()
-            self._splits.clear()
-            self._longest.clear()
-            self._batches.clear()
-            self._single.clear()
+            self._look_at_latencies()
         return moved
 
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:
         """Return what is expected now of a batch of `mode`; `profiled_ns` has the workers' pace in it."""
         return int(np.rint(profiled_ns * self._ratios[self.modes.index(mode)])) + self._overhead_ns
 
-    def unit_ns(self, mode: int, bucket: int) -> float:
-        """Return a request's share of the mode's best batch; at least 1."""
-        sizes = self.batch_sizes(mode, bucket)
-        return max(1.0, float(np.min(self.latency_ns[mode, bucket, sizes] / sizes)))
+    def unit_ns(self, column: int, bucket: int) -> float:
+        """Return a request's share of the column's best batch; at least 1."""
+        cascade = self.cascade(column)
+        sizes = self.batch_sizes(cascade.first if cascade else column, bucket)
+        return max(1.0, float(np.min(self.shared_ns[column, bucket, sizes] / sizes)))
 
     def _by_accuracy(self, mode: int) -> tuple[float, int]:
         return float(self.accuracy[mode]), -mode
@@ -211,35 +192,17 @@ class ModelTable:
         latency_ns: Ints = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
         return latency_ns
 
-    def _cover(self, bucket: int, mask: int) -> list[Frontier]:
-        usable = self.usable(mask)
-        if not usable:
-            return [NO_STRATEGY] * (self.largest + 1)
-        found = frontiers(self.latency_ns[usable, bucket], self.accuracy[usable], self.largest)
-        return [_renamed(frontier, usable) for frontier in found]
-
-    def _larger(self, bucket: int, mask: int, requests: int) -> Frontier:
-        """Return the frontier of a job larger than the largest batch."""
-        key = (bucket, mask, requests)
-        if key not in self._large:
-            self._large[key] = self._large_jobs(bucket, mask).frontier(requests)
-        return self._large[key]
-
-    def _large_jobs(self, bucket: int, mask: int) -> LargeJobs:
-        key = (bucket, mask)
-        if key not in self._splits:
-            usable = self.usable(mask)
-            latency_ns = np.ascontiguousarray(self.latency_ns[usable, bucket])
-            small = self._frontiers[key]
-            self._splits[key] = LargeJobs(latency_ns, self.accuracy[usable], small, usable)
-        return self._splits[key]
+    def _look_at_latencies(self) -> None:
+        """Take over the latencies that are in force now."""
+        self.shared_ns = shared_rows(self.latency_ns, self.cascades)
+        self.safe_ns = safe_rows(self.latency_ns, self.cascades)
+        self.covers = Covers(self.latency_ns, self.accuracy, self.usable, self.largest)
+        self.wide = self.covers
+        if self.cascades:
+            self.wide = Covers(self.safe_ns, self.column_accuracy, self.usable_columns, self.largest)
+        self._single: dict[tuple[int, int, int], Strategy] = {}
 
 
 def point(frontier: Frontier, index: int) -> Strategy:
     """Return one point of a frontier as a strategy."""
     return Strategy(frontier.batches[index], int(frontier.latency_ns[index]), float(frontier.accuracy[index]))
-
-
-def _renamed(frontier: Frontier, modes: list[int]) -> Frontier:
-    batches = tuple(tuple((modes[mode], size) for mode, size in found) for found in frontier.batches)
-    return Frontier(frontier.accuracy, frontier.latency_ns, batches)

@@ -42,7 +42,7 @@ class ThreadChannel:
         """Run the batch in the thread, after those before it."""
         assert self._execution is not None, "batches are sent only after `WorkerReady`"
         batch = work.batch
-        task = Task(batch.model, work.modalities, work.precision, work.tensors)
+        task = Task(batch.model, work.modalities, work.precision, work.tensors, batch.judged)
         prepared = self._execution.prepare(task)
         loop = asyncio.get_running_loop()
         ran = loop.run_in_executor(self._thread, self._execution.run, prepared)
@@ -67,4 +67,4 @@ class ThreadChannel:
         if result.failure is not None:
             self._report(BatchFailed(batch.id, result.failure))
         else:
-            self._report(finished(batch, result.took_ns, result.undone), result.outputs)
+            self._report(finished(batch, result.took_ns, result.undone, result.confidence), result.outputs)

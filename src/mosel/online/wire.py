@@ -67,6 +67,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     modalities: tuple[str, ...]
     precision: str
     tensors: tuple[TensorLayout, ...]
+    judged: bool = False
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -97,6 +98,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     took_ns: int
     undone: tuple[Undone, ...]
     outputs: tuple[TensorLayout, ...]
+    confidence: tuple[float, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

@@ -91,7 +91,8 @@ class Worker:
         slab.attach(message.slab_bytes)
         by_part = execution.preprocesses(message.model, message.modalities)
         tensors = slab.read(message.tensors, joined=not by_part)
-        return message, execution.prepare(Task(message.model, message.modalities, message.precision, tensors))
+        task = Task(message.model, message.modalities, message.precision, tensors, message.judged)
+        return message, execution.prepare(task)
 
     def _outcome(self, run: wire.Run, result: Result) -> wire.Done | wire.Failed:
         if result.failure is not None or result.outputs is None:
@@ -101,7 +102,8 @@ class Worker:
             outputs = slab.write({name: [array] for name, array in result.outputs.items()})
         except (OSError, TypeError) as error:
             return wire.Failed(run.batch, run.slot, one_line(error))
-        return wire.Done(run.batch, run.slot, slab.mapped_bytes, result.took_ns, result.undone, outputs)
+        told = run.batch, run.slot, slab.mapped_bytes, result.took_ns, result.undone, outputs
+        return wire.Done(*told, result.confidence)
 
     def _answer(self, message: wire.FromWorker) -> None:
         try:

@@ -156,10 +156,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class BatchChoice:
-    """The next batch: requests of these rows, in this mode of this model."""
+    """The next batch: requests of these rows, in this mode (or cascade's first stage) of this model."""
 
     table: ModelTable
-    mode: int
+    column: int
     bucket: int
     parts: tuple[tuple[int, int], ...]
     """(row, how many of its waiting requests)"""
@@ -171,6 +171,7 @@ class Decision:
 
     Attributes:
         drop: rows to give up.
+        answer: rows to answer with what they have; none of their unsure requests runs once more.
         plans: rows whose strategy changes.
         batch: the next batch, or None to wait.
         wait_until_ns: when to be asked again, if there is work but no batch.
@@ -180,6 +181,7 @@ class Decision:
     plans: Mapping[int, Strategy] = field(default_factory=dict)
     batch: BatchChoice | None = None
     wait_until_ns: int | None = None
+    answer: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,7 @@ def head_batch(
             strategy = live.cheapest
             if view.end_ns(live.batches_ns(strategy)) > by_ns:
                 continue
-        mode, size = strategy.batches[0]
-        return BatchChoice(live.table, mode, live.bucket, ((row, size),))
+        if strategy.batches:  # what holds answers already may have none
+            column, size = strategy.batches[0]
+            return BatchChoice(live.table, column, live.bucket, ((row, size),))
     return None

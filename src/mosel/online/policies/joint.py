@@ -48,7 +48,7 @@ def joint(view: View) -> Decision:
     light = _light(view)
     care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST)
     chosen = choose(_columns(view, light), view.amortised.menu, view.amortised.classes, view.start_ns, care)
-    return Decision(batch=_batch(view, chosen) or _alone(view))
+    return Decision(batch=_batch(view, chosen) or _alone(view), answer=_answered(view, chosen))
 
 
 def _faulty(view: View) -> BatchChoice | None:
@@ -76,8 +76,12 @@ def _columns(view: View, light: float) -> Queue:
 
 
 def _worth(view: View) -> NDArray[np.float64]:
-    """What serving each job is worth, more where jobs with accuracy SLOs such as its own were left behind."""
+    """What serving each job is worth, more where jobs with accuracy SLOs such as its own were left behind.
+
+    One that can be answered as it is loses nothing by what else becomes of it.
+    """
     raised = view.queue.floats("worth").copy()
+    raised[view.amortised.menu.work_ns[view.queue.ints("low")] == 0] = 0
     if not view.fairness.on:
         return raised
     slos, models = view.queue.floats("accuracy_slo"), view.queue.ints("model")
@@ -107,9 +111,20 @@ def _batch(view: View, chosen: Choice) -> BatchChoice | None:
     return BatchChoice(*view.amortised.owner(chosen.kind), parts)
 
 
+def _answered(view: View, chosen: Choice) -> tuple[int, ...]:
+    """Return the rows of which nothing is to run once more: time is not to be had for their escalations."""
+    first = view.amortised.menu.first
+    return tuple(
+        row
+        for row, live in enumerate(view.queue.jobs)
+        if live.escalates and not live.first and first[chosen.option[row]] == first[chosen.option[row] + 1]
+    )
+
+
 def _alone(view: View) -> BatchChoice | None:
     """Return the first batch of the first job that is still in time on its own."""
     for row, live in enumerate(view.queue.jobs):
-        if view.start_ns + live.cheapest.latency_ns <= live.job.deadline_ns:
+        cheapest = live.cheapest
+        if cheapest.batches and view.start_ns + cheapest.latency_ns <= live.job.deadline_ns:
             return head_batch(view, {row: live.cheapest}, np.array([row]))
     return None

@@ -8,7 +8,7 @@ The paper has one device, where a plan holds if its latencies add up to no more 
 workers, plans are lined up batch by batch instead (`solve/line_up.py`); budgets are where the search starts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -74,7 +74,7 @@ def optimized(view: View) -> Decision:
     Exact for one worker within `Options.work_cap`; beyond it the greedy answer stands in. With several workers
     the budgets of jobs that would end late are tightened until none does.
     """
-    line = _Line(view)
+    line = _Line(view, wide=True)
     budget_ns = line.budget_ns.copy()
     for attempt in range(MOST_REPAIRS):
         line.choose(budget_ns)
@@ -92,10 +92,10 @@ class _Line:
     """The kept jobs in running order, and the strategy that each is to run.
 
     A job's options are the strategies of its frontier (𝒫) that reach what it needs, fastest first; `_chosen`
-    holds indices into the frontier, or `IN_FORCE`.
+    holds indices into the frontier, or `IN_FORCE`. Cascades are among them if the line is `wide`.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, wide: bool = False) -> None:
         self.kept = view.feasible()
         self.budget_ns = view.budget_ns()[self.kept]
         self.least_ns = view.queue.ints("least_ns")[self.kept]
@@ -104,6 +104,7 @@ class _Line:
         self.planned_ns = view.queue.ints("planned_ns")[self.kept].copy()
         self.alone = len(view.free_ns) == 1
         self._view = view
+        self._wide = wide
         self._by_ns = view.by_ns[self.kept]
         self._jobs = [view.queue.jobs[row] for row in self.kept.tolist()]
         self._accuracy = view.queue.floats("planned_accuracy")[self.kept].copy()
@@ -148,9 +149,10 @@ class _Line:
         """Give jobs their fastest strategies."""
         for position in positions:
             job = self._jobs[position]
-            self._chosen[position] = job.first
-            self.planned_ns[position] = job.frontier.latency_ns[job.first]
-            self._accuracy[position] = job.frontier.accuracy[job.first]
+            frontier, first = job.options(self._wide)
+            self._chosen[position] = first
+            self.planned_ns[position] = frontier.latency_ns[first]
+            self._accuracy[position] = frontier.accuracy[first]
             self._follow((position,))
 
     def hold(self) -> None:
@@ -164,29 +166,35 @@ class _Line:
         dropped = np.ones(len(view.queue), np.bool_)
         dropped[self.kept] = False
         plans = {int(self.kept[position]): self._strategy(position) for position in self._changed()}
-        return Decision(tuple(np.flatnonzero(dropped).tolist()), plans, head_batch(view, plans, self.kept))
+        batch = head_batch(view, plans, self.kept)
+        return Decision(tuple(np.flatnonzero(dropped).tolist()), plans, batch, answer=self._answered(plans))
+
+    def _answered(self, plans: Mapping[int, Strategy]) -> tuple[int, ...]:
+        """The rows of which nothing is to run once more."""
+        pairs = zip(self.kept.tolist(), self._jobs, strict=True)
+        planned = ((row, plans.get(row) or job.strategy) for row, job in pairs if job.escalates)
+        return tuple(row for row, strategy in planned if strategy is not None and not strategy.batches)
 
     @cached_property
     def _options(self) -> tuple[Choices, Ints]:
         """Every job's options, and which of its frontier each is."""
         jobs = self._jobs
         kinds: dict[tuple[int, int], int] = {}  # jobs of the same size and needs have the same options
-        kind = [kinds.setdefault((id(job.frontier), job.first), len(kinds)) for job in jobs]
-        alike = dict(zip(kind, jobs, strict=True))
-        pairs = [(alike[at].frontier, alike[at].first) for at in range(len(kinds))]
+        each = [job.options(self._wide) for job in jobs]
+        kind = [kinds.setdefault((id(frontier), first), len(kinds)) for frontier, first in each]
+        alike = dict(zip(kind, each, strict=True))
+        pairs = [alike[at] for at in range(len(kinds))]
         of_kinds = Choices.of([(front.latency_ns[at:], front.accuracy[at:]) for front, at in pairs])
         options = of_kinds.pick(np.array(kind, np.int64))
         first = np.array([at for _, at in pairs], np.int64)[kind]
         which = np.arange(options.offsets[-1]) + np.repeat(
             first - options.offsets[:-1], np.diff(options.offsets)
         )
-        return (options, which) if self.alone else self._fitting(options, which)
+        return self._fitting(options, which) if jobs and not self.alone else (options, which)
 
     def _fitting(self, options: Choices, which: Ints) -> tuple[Choices, Ints]:
         """Those whose longest batch fits if it came first, and each job's fastest."""
-        longest_ns = [
-            job.table.longest_ns(job.bucket, job.mask, len(job.waiting))[job.first :] for job in self._jobs
-        ]
+        longest_ns = [job.longest_ns(self._wide)[job.options(self._wide)[1] :] for job in self._jobs]
         room_ns = np.repeat(self._by_ns - self._view.free_ns[0], np.diff(options.offsets))
         fits = np.concatenate(longest_ns) <= room_ns
         fits[options.offsets[:-1]] = True
@@ -202,12 +210,11 @@ class _Line:
         return found
 
     def _strategy(self, position: int) -> Strategy:
-        return point(self._jobs[position].frontier, int(self._chosen[position]))
+        return point(self._jobs[position].options(self._wide)[0], int(self._chosen[position]))
 
     def _follow(self, positions: Iterable[int]) -> None:
         """Look up the batches of what was chosen, where they are lined up."""
         if not self.alone:
             for position in positions:
                 job, chosen = self._jobs[position], int(self._chosen[position])
-                strategy = job.bucket, job.mask, len(job.waiting), chosen
-                self._batches_ns[position] = job.table.batches_ns(*strategy)
+                self._batches_ns[position] = job.option_ns(chosen, self._wide)

@@ -1,0 +1,184 @@
+"""Cascades of 𝒟: thresholds chosen on a calibration split, what they promise measured on another.
+
+Of every mode and every other that has all its modalities and more, some thresholds are tried. Those stay that
+no mode, mix of modes or other cascade beats in accuracy at their cost, as far as the calibration split tells.
+The expected accuracy at each confidence is an isotonic regression on that split. `docs/cascades.md` says how
+they are used.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+from mosel.core.cascades import Cascade, cascade_name
+from mosel.core.tables import Mode
+from mosel.offline.accuracy import Judged, lower_bound
+
+Floats = NDArray[np.float64]
+
+LEAST_SAMPLES = 200
+"""From how many labelled samples on thresholds are chosen."""
+
+LEAST_UNSURE = 20
+"""How many of these have to be on either side of a threshold."""
+
+SHARES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
+"""The shares of requests that are escalated, as far as they are tried."""
+
+RATIO = 1.1
+"""How many times as many errors a cheaper cascade has to make to be kept beside; more where many would be."""
+
+MOST = 8
+"""How many cascades are kept."""
+
+KNOTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A mode, with what it made of both splits."""
+
+    mode: Mode
+    calibration: Judged
+    test: Judged
+
+    @property
+    def cost(self) -> float:
+        """The least share of a batch that a request takes, in seconds."""
+        rows = (
+            self.mode.latency_s if isinstance(self.mode.latency_s[0], list | tuple) else [self.mode.latency_s]
+        )
+        return float(np.mean([min(took / size for size, took in enumerate(row, start=1)) for row in rows]))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A cascade as the calibration split has it."""
+
+    first: str
+    last: str
+    threshold: float
+    cost: float
+    accuracy: float
+
+
+def find_cascades(subjects: Mapping[str, Subject]) -> tuple[tuple[Cascade, ...], str]:
+    """Return the cascades that are worth keeping, cheapest first; if there is none, why in one line."""
+    if problem := next(_problems(subjects), ""):
+        return (), problem
+    static = [(subject.cost, float(subject.calibration.scores.mean())) for subject in subjects.values()]
+    found = thinned([one for one in _candidates(subjects) if one.accuracy > _mixed(static, one.cost)])
+    measured = [_measured(one, subjects) for one in found]
+    kept = tuple(cascade for cascade in measured if cascade and _pays(cascade, subjects))
+    return kept, "" if kept else "no cascade is more accurate than a mix of modes at the same cost"
+
+
+def thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return at most `MOST` that no other beats, cheapest first, with clearly more errors than the next."""
+    ratio = RATIO
+    while True:
+        found: list[Candidate] = []
+        for one in sorted(candidates, key=lambda one: (-one.accuracy, one.cost)):
+            if not found or (
+                one.cost < found[-1].cost and 1 - one.accuracy >= (1 - found[-1].accuracy) * ratio
+            ):
+                found.append(one)
+        if len(found) <= MOST:
+            return found[::-1]
+        ratio *= 1.1
+
+
+def _problems(subjects: Mapping[str, Subject]) -> Iterator[str]:
+    for name, subject in subjects.items():
+        for judged in (subject.calibration, subject.test):
+            if judged.scores.ndim != 1:
+                yield "its score is a share of words or the like, not one number a sample"
+            if judged.confidence is None:
+                yield f"in mode {name}, {judged.problem}"
+            elif not judged.confidence.std() > 0:
+                yield f"in mode {name}, its confidence is the same for all samples"
+    fewest = min(
+        (len(judged.scores) for one in subjects.values() for judged in (one.calibration, one.test)), default=0
+    )
+    if fewest < LEAST_SAMPLES:
+        yield f"{fewest} labelled samples are too few to calibrate; {LEAST_SAMPLES} are needed in either split"
+
+
+def _candidates(subjects: Mapping[str, Subject]) -> Iterator[Candidate]:
+    for (first, cheap), (last, dear) in permutations(subjects.items(), 2):
+        if not set(cheap.mode.modalities) < set(dear.mode.modalities) or cheap.cost >= dear.cost:
+            continue
+        assert cheap.calibration.confidence is not None
+        for threshold in _thresholds(cheap.calibration.confidence):
+            unsure = cheap.calibration.confidence < threshold
+            accuracy = np.where(unsure, dear.calibration.scores, cheap.calibration.scores).mean()
+            yield Candidate(first, last, threshold, cheap.cost + unsure.mean() * dear.cost, float(accuracy))
+
+
+def _thresholds(confidence: Floats) -> list[float]:
+    found = {float(f"{np.quantile(confidence, share):.4g}") for share in SHARES}
+    counts = {threshold: int((confidence < threshold).sum()) for threshold in found}
+    most = len(confidence) - LEAST_UNSURE
+    return sorted(threshold for threshold, count in counts.items() if LEAST_UNSURE <= count <= most)
+
+
+def _mixed(points: Sequence[tuple[float, float]], cost: float) -> float:
+    """The highest accuracy of a mix of two modes at a mean cost of at most `cost`."""
+    best = max((accuracy for own, accuracy in points if own <= cost), default=0.0)
+    for low, less in points:
+        for high, more in points:
+            if low <= cost < high:
+                best = max(best, less + (more - less) * (cost - low) / (high - low))
+    return best
+
+
+def _measured(one: Candidate, subjects: Mapping[str, Subject]) -> Cascade | None:
+    """A candidate with what it reaches on the test split; None if its calibration has no two confidences."""
+    first, last = subjects[one.first], subjects[one.last]
+    knots = _knots(first.calibration, last.calibration, one.threshold)
+    if len(knots) < 2:
+        return None
+    assert first.test.confidence is not None
+    unsure = first.test.confidence < one.threshold
+    scores = np.where(unsure, last.test.scores, first.test.scores)
+    return Cascade(
+        name=cascade_name(one.first, one.last, one.threshold),
+        stages=(one.first, one.last),
+        threshold=one.threshold,
+        escalated=float(unsure.mean()),
+        accuracy=float(scores.mean()),
+        accuracy_low=lower_bound(scores),
+        samples=len(scores),
+        latency_s=(first.mode.latency_s, last.mode.latency_s),
+        calibration=knots,
+    )
+
+
+def _pays(cascade: Cascade, subjects: Mapping[str, Subject]) -> bool:
+    """Whether the cascade holds on the test split what it was chosen for."""
+    first, last = (subjects[name] for name in cascade.stages)
+    static = [(subject.cost, float(subject.test.scores.mean())) for subject in subjects.values()]
+    cost = first.cost + cascade.escalated * last.cost
+    return 0 < cascade.escalated < 1 and cascade.accuracy > _mixed(static, cost)
+
+
+def _knots(first: Judged, last: Judged, threshold: float) -> tuple[tuple[float, float, float], ...]:
+    """Of unsure samples: confidence, and the expected accuracy as it is and once escalated, in groups."""
+    assert first.confidence is not None
+    unsure = np.flatnonzero(first.confidence < threshold)
+    order = unsure[np.argsort(first.confidence[unsure], kind="stable")]
+    now, after = _isotonic(first.scores[order]), _isotonic(last.scores[order])
+    columns = np.stack([first.confidence[order], now, after])
+    groups = np.array_split(columns, min(KNOTS, len(order)), axis=1)
+    means: dict[float, Any] = {float(row[0]): row for row in (group.mean(axis=1) for group in groups)}
+    return tuple((float(c), float(now), float(after)) for c, now, after in means.values())
+
+
+def _isotonic(scores: Floats) -> Floats:
+    found: Floats = isotonic_regression(scores).x
+    return found.clip(0, 1)

@@ -1,0 +1,203 @@
+"""What became of a job between arrival and outcome, whatever workers it ran on.
+
+State changes follow `core/states.py`; a change that the table does not allow is a bug and fails at once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from mosel.core.states import TRANSITIONS, Reason, State
+from mosel.core.types import ACCURACY_TOLERANCE, BatchRun, Job, Receipt
+from mosel.online.unsure import Held, Promise
+from mosel.solve.cover import SHORTFALL
+
+if TYPE_CHECKING:
+    from mosel.online.jobs import LiveJob
+
+MOST_FAULTS = 2
+"""How many batches may fail or be lost under a job before it is answered `failed`."""
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """What became of a job so far, whatever workers it ran on.
+
+    Attributes:
+        job: as it arrived.
+        mask: the modalities it still has, as bits; one that turned out corrupt is gone.
+        waiting: indices of the requests that wait, ascending.
+        state: where it stands.
+        running: how many of its requests are with a worker.
+        credited: accuracy sum of the requests that are done or with a worker.
+        modes: requests done or with a worker, by their last mode, in the order in which modes first ran.
+        promises: what the requests that are with a worker in a cascade's first stage count for, by index.
+        unsure: the requests that hold an answer and may run once more, by index.
+        again: those of them that are with a worker.
+        runs: the batches that are done.
+        faults: how many batches failed or were lost under it.
+        fault: why, if one did.
+        detail: what went wrong last, in one line.
+        cell: the index of the cell that it waits in (`cells.py`).
+        sides: the job as each kind of worker sees it (`kinds.py: Kind`).
+        work_ns: what its waiting requests count for when cells are compared.
+    """
+
+    job: Job
+    mask: int
+    waiting: list[int]
+    state: State = State.ARRIVED
+    running: int = 0
+    credited: float = 0.0
+    modes: dict[str, int] = field(default_factory=dict)
+    promises: dict[int, Promise] = field(default_factory=dict)
+    unsure: dict[int, Held] = field(default_factory=dict)
+    again: dict[int, Held] = field(default_factory=dict)
+    runs: list[BatchRun] = field(default_factory=list)
+    faults: int = 0
+    fault: Reason | None = None
+    detail: str = ""
+    cell: int = 0
+    sides: "dict[Any, LiveJob]" = field(default_factory=dict)
+    work_ns: int = 0
+
+    @property
+    def needed(self) -> float:
+        """The accuracy sum that the requests in line have to reach, or what escalations have to add."""
+        missing = self.job.accuracy_slo * self.job.requests - self.credited
+        if not self.waiting or not self.unsure:
+            return missing
+        return missing - sum(held.carried - held.kept for held in self.unsure.values() if not held.optional)
+
+    @property
+    def in_line(self) -> bool:
+        """Whether requests wait, to run at all or once more."""
+        return bool(self.waiting or self.unsure)
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the job may be answered with what it has, as soon as nothing of it runs."""
+        return not self.waiting and self.needed <= SHORTFALL
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Where it stands among others."""
+        return self.job.deadline_ns, self.job.arrival_ns, self.job.id
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every request ran, and none is to run once more."""
+        return not self.waiting and not self.running and not self.unsure
+
+    def move(self, state: State) -> None:
+        """Enter `state`."""
+        if state is not self.state:
+            assert state in TRANSITIONS[self.state], f"{self.job.id}: {self.state} to {state}"
+            self.state = state
+
+    def take(self, count: int, mode: str, accuracy: float) -> tuple[int, ...]:
+        """Send the first `count` waiting requests off in `mode` and return their indices."""
+        taken, self.waiting = tuple(self.waiting[:count]), self.waiting[count:]
+        self.running += count
+        self.credited += count * accuracy
+        self.modes[mode] = self.modes.get(mode, 0) + count
+        self.move(State.RUNNING)
+        return taken
+
+    def settle(self, requests: Sequence[int], run: BatchRun) -> None:
+        """Note that these requests, which were with a worker, are done."""
+        self.running -= len(requests)
+        self.runs.append(replace(run, requests=len(requests)))
+
+    def keep(self, request: int, held: Held) -> None:
+        """Note that a request that ran is unsure, though it has an answer."""
+        promise = self.promises.pop(request)
+        self.credited += held.kept - promise.counted
+        self.unsure[request] = held
+        self.plan_anew()
+
+    def escalate(self, requests: Sequence[int], mode: str) -> None:
+        """Send unsure requests off once more."""
+        for request in requests:
+            held = self.again[request] = self.unsure.pop(request)
+            self.credited += held.carried - held.kept
+            self._count(held.first, mode)
+        self.running += len(requests)
+
+    def take_back(self, requests: Sequence[int], mode: str) -> None:
+        """Let requests that did not run once more be unsure again; their answers are still there."""
+        self.plan_anew()
+        for request in requests:
+            held = self.unsure[request] = self.again.pop(request)
+            self.credited -= held.carried - held.kept
+            self._count(mode, held.first)
+        self.running -= len(requests)
+
+    def confirm(self, request: int, counts: float) -> None:
+        """Note that a request in a cascade's first stage is done, and what it counts."""
+        self.credited += counts - self.promises.pop(request).counted
+
+    def leave_out(self) -> list[Held]:
+        """Let no unsure request run once more; returns what they held."""
+        held = list(self.unsure.values())
+        self.unsure.clear()
+        return held
+
+    def _count(self, before: str, now: str) -> None:
+        """Note that a request's last mode is another now."""
+        self.modes[before] -= 1
+        if not self.modes[before]:
+            del self.modes[before]
+        self.modes[now] = self.modes.get(now, 0) + 1
+
+    def give_back(self, requests: Sequence[int], mode: str, accuracy: float) -> None:
+        """Let requests that were with a worker wait again; they did not run."""
+        self.plan_anew()
+        self.running -= len(requests)
+        self.credited -= len(requests) * accuracy
+        self.modes[mode] -= len(requests)
+        if not self.modes[mode]:
+            del self.modes[mode]
+        self.waiting = sorted([*self.waiting, *requests])
+
+    def plan_anew(self, kept: "LiveJob | None" = None) -> None:
+        """Let no strategy stand, but that of one side."""
+        for side in self.sides.values():
+            if side is not kept:
+                side.strategy = None
+
+    def blame(self, reason: Reason, detail: str) -> None:
+        """Note that a batch failed or was lost under this job."""
+        self.faults += 1
+        self.fault, self.detail = reason, detail
+
+    def finish(self, now_ns: int) -> Receipt:
+        """Return the receipt of a job all of whose requests ran: served, or late."""
+        late = now_ns > self.job.deadline_ns
+        assert self.credited >= self.job.accuracy_slo * self.job.requests - ACCURACY_TOLERANCE
+        over_ms = (now_ns - self.job.deadline_ns) / 1e6
+        return self._receipt(
+            State.LATE if late else State.SERVED,
+            Reason.AFTER_DEADLINE if late else Reason.ON_TIME,
+            f"finished {over_ms:.1f} ms after its deadline" if late else "",
+            now_ns,
+            finish_ns=now_ns,
+            accuracy=self.credited / self.job.requests,
+        )
+
+    def end(self, outcome: State, reason: Reason, detail: str, now_ns: int) -> Receipt:
+        """Return the receipt of a job that ends without an answer."""
+        return self._receipt(outcome, reason, detail, now_ns)
+
+    def _receipt(
+        self,
+        outcome: State,
+        reason: Reason,
+        detail: str,
+        now_ns: int,
+        finish_ns: int | None = None,
+        accuracy: float | None = None,
+    ) -> Receipt:
+        self.move(outcome)
+        modes = tuple(self.modes.items())
+        return Receipt(self.job, outcome, reason, detail, now_ns, finish_ns, accuracy, modes, tuple(self.runs))

@@ -1,0 +1,54 @@
+"""What a batch costs whose requests may need a second stage: in expectation, and at a high quantile.
+
+Of `size` requests a binomial number is unsure. All functions take the latencies of two modes in one bucket, of
+shape (sizes + 1,), indexed by batch size, with `UNAVAILABLE` where there is none.
+"""
+
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.arrays import UNAVAILABLE
+from mosel.solve.cover import cheapest_batches
+
+SAFE = 0.99
+"""In what share of cases no more requests are unsure than a deadline is held with."""
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def expected_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
+    """Return what each batch size costs in the mean, if its unsure requests share batches of their own only."""
+    cost = cheapest_batches(last_ns, len(first_ns) - 1)[0]
+    more = np.array([_shares(size, escalated) @ cost[: size + 1] for size in range(len(first_ns))], np.float64)
+    return _added(first_ns, more)
+
+
+def shared_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
+    """Return what each batch size costs in the mean, if unsure requests share batches with any others."""
+    sizes = np.flatnonzero(last_ns[1:] < UNAVAILABLE) + 1
+    unit = float(np.min(last_ns[sizes] / sizes))
+    return _added(first_ns, np.arange(len(first_ns), dtype=np.float64) * escalated * unit)
+
+
+def safe_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
+    """Return what each batch size takes at most in a share `SAFE` of cases, and if one request is unsure."""
+    cost = cheapest_batches(last_ns, len(first_ns) - 1)[0]
+    more = [cost[max(1, _quantile(size, escalated))] if size else 0 for size in range(len(first_ns))]
+    return _added(first_ns, np.array(more, np.float64))
+
+
+def _shares(size: int, escalated: float) -> Floats:
+    """The probability of 0.. unsure requests."""
+    return np.array([comb(size, k) * escalated**k * (1 - escalated) ** (size - k) for k in range(size + 1)])
+
+
+def _quantile(size: int, escalated: float) -> int:
+    return int(np.searchsorted(np.cumsum(_shares(size, escalated)), SAFE - 1e-12))
+
+
+def _added(first_ns: Ints, more_ns: Floats) -> Ints:
+    known = first_ns < UNAVAILABLE
+    return np.where(known, np.rint(first_ns + np.where(known, more_ns, 0)), UNAVAILABLE).astype(np.int64)

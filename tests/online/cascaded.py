@@ -1,0 +1,39 @@
+"""A profile with cascades, for tests of whatever has to do with them."""
+
+from msgspec.structs import replace
+
+from mosel.core.cascades import Cascade, cascade_name
+from mosel.core.tables import Profile
+from tests.online.driver import profile
+
+CHEAP, MIDDLE, FULL = "text", "text+audio", "text+audio+video"
+
+MODES = {CHEAP: (0.7, 2, 1), MIDDLE: (0.9, 3, 2), FULL: (0.99, 6, 9)}
+"""Per mode its accuracy, and the fixed and per-request part of its latency in ms."""
+
+KNOTS = ((0.1, 0.3, 0.8), (0.4, 0.5, 0.9))
+
+
+def cascade(
+    found: Profile, first: str, last: str, threshold: float, escalated: float, accuracy: float
+) -> Cascade:
+    """A cascade between two modes of a profile."""
+    latency_s = found.mode_named(first).latency_s, found.mode_named(last).latency_s
+    name = cascade_name(first, last, threshold)
+    return Cascade(name, (first, last), threshold, escalated, accuracy, accuracy - 0.01, 500, latency_s, KNOTS)
+
+
+def cascaded(
+    sizes: tuple[int, ...] = (1, 2, 4), buckets: tuple[float, ...] = (), slope_ms: float = 9
+) -> Profile:
+    """Three modes that nest, two cascades from the second to the third, and one from the first.
+
+    `slope_ms` is what a request more takes in the third.
+    """
+    found = profile({**MODES, FULL: (0.99, 6, slope_ms)}, sizes=sizes, buckets=buckets)
+    cascades = (
+        cascade(found, CHEAP, MIDDLE, 0.6, 0.35, 0.85),
+        cascade(found, MIDDLE, FULL, 0.5, 0.15, 0.96),
+        cascade(found, MIDDLE, FULL, 0.75, 0.3, 0.985),
+    )
+    return replace(found, cascades=cascades)

@@ -23,7 +23,9 @@ def half(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
 
 
 class Recording:
-    """A batch function that adds what it gets, and remembers the shapes."""
+    """A batch function that adds what it gets, remembers the shapes, and has memory for `most` requests."""
+
+    most = 1 << 30
 
     def __init__(self) -> None:
         self.shapes: list[dict[str, tuple[int, ...]]] = []
@@ -32,6 +34,8 @@ class Recording:
         """Add up; raise on 13."""
         self.shapes.append({name: array.shape for name, array in tensors.items()})
         total: Array = np.sum(list(tensors.values()), axis=0)
+        if len(total) > self.most:
+            raise MemoryError(f"{len(total)} requests")
         if (total == 13).any():
             raise ValueError("unlucky")
         return total
@@ -185,3 +189,34 @@ def test_a_device_that_is_lost_is_no_failure_of_the_batch(
     monkeypatch.setattr("mosel.runtime.calls.NumpyBackend.recover", lost)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(execution, ("plain",), plain=[column(13)])
+
+
+def test_a_batch_that_memory_does_not_hold_runs_in_pieces(execution: Execution, function: Recording) -> None:
+    """It is halved until it fits; outputs come in order, and the result says what fits."""
+    function.most = 2
+    result = run(execution, ("plain",), plain=[column(1, 2, 3), column(4), column(5, 6, 7)])
+    assert result.outputs is not None
+    assert result.outputs["sum"][:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert [shapes["plain"][0] for shapes in function.shapes] == [7, 4, 2, 2, 3, 2, 1]
+    assert (result.failure, result.fits) == (None, 2)
+
+
+def test_a_batch_that_fits_says_nothing_of_memory(execution: Execution) -> None:
+    """`fits` is 0 then."""
+    assert run(execution, ("plain",), plain=[column(1, 2)]).fits == 0
+
+
+def test_a_single_request_that_memory_does_not_hold_fails(execution: Execution, function: Recording) -> None:
+    """There is nothing to halve."""
+    function.most = 0
+    result = run(execution, ("plain",), plain=[column(1, 2)])
+    assert result.failure == "model 'm' in mode plain at batch 1: MemoryError: 1 requests"
+
+
+def test_an_answer_that_is_not_a_number_is_a_failure(execution: Execution) -> None:
+    """NaN is not served as if it were an answer; infinity may be one."""
+    result = run(execution, ("plain",), plain=[column(1, np.nan), column(2)])
+    assert result.failure == (
+        "model 'm': output 'sum' is not a number for 1 of the batch's 3 requests; expected numbers"
+    )
+    assert run(execution, ("plain",), plain=[column(np.inf, -np.inf)]).failure is None

@@ -14,8 +14,9 @@ from mosel.online.events import (
     WorkerLost,
     WorkerReady,
 )
-from mosel.online.policies import POLICIES
+from mosel.online.policies import POLICIES, Options
 from mosel.online.scheduler import Scheduler
+from mosel.online.tables import ModelTable
 from tests.online.driver import MS, completed, dispatched, job, profile, receipt_of, scheduler, told
 
 
@@ -211,3 +212,34 @@ def test_shutdown_ends_every_job(policy: str) -> None:
     assert len(receipts) == 5
     assert dispatched(actions) == []
     assert found.live == found.queued == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_after_a_batch_that_memory_did_not_hold_none_so_large_is_sent(policy: str) -> None:
+    """The job is served, the estimates learn nothing from it, and later batches keep to what fits."""
+    table = profile({"audio": (0.67, 10, 10), "audio+video": (0.80, 40, 20)})
+    found = Scheduler({"m": table}, policy=policy, options=Options(batch_limit=4))
+    told(found, WorkerReady(0))
+    (batch,) = dispatched(told(found, Arrived(job(requests=4, slo=0.8))))
+    assert batch.size == 4
+    before = found.estimator.changes
+    told(found, Finished(batch.id, 900 * MS, fits=2), at=900)
+    assert found.estimator.changes == before
+    later = job("next", requests=4, slo=0.8, at=2000, due=4000)
+    actions, at, sizes = told(found, Arrived(later), at=2000), 2000, []
+    while batches := dispatched(actions):
+        sizes += [one.size for one in batches]
+        at += 80
+        actions = told(found, *(Finished(one.id, 80 * MS) for one in batches), at=at)
+    assert sizes == [2, 2]
+    assert receipt_of(actions).outcome is State.SERVED
+
+
+def test_what_fits_holds_for_longer_requests_too() -> None:
+    """Those of the same length bucket and of longer ones; shorter ones may still share large batches."""
+    table = ModelTable(profile(buckets=(1, 2, 3)))
+    assert table.limit("audio", 1, 2)
+    assert not table.limit("audio", 1, 3)
+    assert [table.batch_sizes(0, bucket).tolist() for bucket in range(3)] == [[1, 2, 3, 4], [1, 2], [1, 2]]
+    assert table.batch_sizes(1, 1).tolist() == [1, 2, 3, 4]
+    assert not table.limit("audio", 1, 0) or table.batch_sizes(0, 1).tolist() == [1]

@@ -3,11 +3,13 @@ import os
 import pytest
 
 from mosel.core.errors import UsageError
+from mosel.core.types import Batch, Part
 from mosel.online.serving import (
     EngineConfig,
     ModeTensors,
     ServedModel,
     available_cores,
+    patience_of,
     served_modes,
     server_cores,
     start_message,
@@ -63,3 +65,12 @@ def test_the_cores_are_those_of_the_process() -> None:
         assert server_cores(EngineConfig()) == (CORES[0],)
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_how_long_a_batch_may_take_follows_the_profile() -> None:
+    """The 99th percentile of its mode, bucket and size, whatever the scheduler expected."""
+    found = profile()
+    served = ServedModel("some:where", model(), found)
+    p99_ns = patience_of([served], EngineConfig()).p99_ns
+    batch = Batch(1, 0, "m", "audio+video", 0, (Part("a", (0, 1)), Part("b", (0,))), 1)
+    assert p99_ns(batch) == round(found.modes[2].latency_p99_s[2] * 1e9)

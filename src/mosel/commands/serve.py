@@ -25,6 +25,7 @@ from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Engine
 from mosel.online.policies import POLICIES, Options
 from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, process_channels, server_cores
+from mosel.online.watched_channel import Patience
 from mosel.runtime.device import default_device, describe, pin, profile_path
 from mosel.runtime.fits import check_profile_fits
 
@@ -102,7 +103,13 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
         device = config.device or default_device(_framework(models.values()))
         served = _served(models, config, device, say)
         engine_config = EngineConfig(
-            config.workers, config.policy, config.seed, device, config.threads, options
+            config.workers,
+            config.policy,
+            config.seed,
+            device,
+            config.threads,
+            options,
+            Patience(hang_least_s=config.hang_s),
         )
         names = ", ".join(one.model.name for one in served)
         say(f"listening on {url_of(listening)}: loading {names}")

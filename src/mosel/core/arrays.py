@@ -10,12 +10,15 @@ UNAVAILABLE = np.int64(1) << 60
 """The latency, in nanoseconds, of a batch size that a mode was not profiled for."""
 
 
-def latency_table(profile: Profile) -> NDArray[np.int64]:
-    """Return 𝒟 in nanoseconds, of shape (modes, length buckets, largest batch + 1), indexed by batch size."""
+def latency_table(profile: Profile, *, p99: bool = False) -> NDArray[np.int64]:
+    """Return 𝒟 in nanoseconds, of shape (modes, length buckets, largest batch + 1), indexed by batch size.
+
+    It holds medians, or with `p99` the 99th percentiles.
+    """
     shape = (len(profile.modes), profile.buckets, profile.batch_sizes[-1] + 1)
     table = np.full(shape, UNAVAILABLE, np.int64)
     for index, mode in enumerate(profile.modes):
-        for bucket, column in enumerate(profile.columns(mode.latency_s)):
+        for bucket, column in enumerate(profile.columns(mode.latency_p99_s if p99 else mode.latency_s)):
             for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
                 table[index, bucket, size] = to_ns(latency_s)
     table.setflags(write=False)

@@ -11,6 +11,7 @@
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
     └── ExecutionError        something failed while running: exit status 1, HTTP 500
         ├── ModelFailedError  the model raised
+        │   └── OutOfMemoryError  the device has no room for the batch
         ├── WrongOutputError  the model returned something else than it declares
         ├── BadAnswerError    a server's answer that is not what the protocol says
         └── NotReadyError     a server that cannot be reached, or takes no jobs yet
@@ -72,8 +73,12 @@ class ModelFailedError(ExecutionError):
     """The model raised: out of memory, say. Another batch may well run."""
 
 
+class OutOfMemoryError(ModelFailedError):
+    """The device has no room for a batch of this size. A smaller one may well run."""
+
+
 class WrongOutputError(ExecutionError):
-    """The model returned something else than it declares. No batch will do better."""
+    """The model returned something else than it declares, or no numbers at all."""
 
 
 class BadAnswerError(ExecutionError):

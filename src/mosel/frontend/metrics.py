@@ -108,6 +108,9 @@ class _EngineCollector(Collector):
         yield CounterMetricFamily(
             "mosel_failed_batches", "Batches on which the model raised.", value=found.failed_batches
         )
+        yield CounterMetricFamily(
+            "mosel_split_batches", "Batches that memory did not hold.", value=found.split_batches
+        )
         yield CounterMetricFamily("mosel_lost_workers", "Workers that died.", value=found.lost_workers)
         yield _workers(found.workers)
         yield CounterMetricFamily("mosel_decisions", "Decisions of the scheduler.", value=found.decisions.count)

@@ -173,7 +173,11 @@ class ProfiledChannel:
 
 
 def finished(
-    batch: Batch, took_ns: int, undone: Sequence[Undone], confidence: tuple[float, ...] = ()
+    batch: Batch,
+    took_ns: int,
+    undone: Sequence[Undone],
+    confidence: tuple[float, ...] = (),
+    fits: int = 0,
 ) -> Finished:
     """Return the event for a batch that ran; an undone part is undone in every one of its requests."""
     corrupt = tuple(
@@ -181,4 +185,4 @@ def finished(
         for u in undone
         for request in batch.parts[u.part].requests
     )
-    return Finished(batch.id, took_ns, corrupt, confidence)
+    return Finished(batch.id, took_ns, corrupt, confidence, fits)

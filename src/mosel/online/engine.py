@@ -65,6 +65,7 @@ class Snapshot:
         lost_workers: how often a worker was lost.
         workers: each worker's state, in a word.
         decisions: wall times of the scheduler's decisions.
+        split_batches: batches that memory did not hold, so that they ran in pieces.
     """
 
     queued_jobs: int
@@ -73,6 +74,7 @@ class Snapshot:
     lost_workers: int
     workers: tuple[str, ...]
     decisions: Decisions
+    split_batches: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +143,7 @@ class Engine:
         self._broken = asyncio.Event()
         self._failure: ExecutionError | None = None
         self._decisions = DecisionTimes()
-        self._batches = self._failed_batches = self._lost_workers = 0
+        self._batches = self._failed_batches = self._split_batches = self._lost_workers = 0
 
     @property
     def ready(self) -> bool:
@@ -226,6 +228,7 @@ class Engine:
             queued_jobs=len(self._live),
             batches=self._batches,
             failed_batches=self._failed_batches,
+            split_batches=self._split_batches,
             lost_workers=self._lost_workers,
             workers=tuple(channel.state.value for channel in self._channels),
             decisions=self._decisions.summary(),
@@ -261,6 +264,7 @@ class Engine:
         match news:
             case Finished():
                 self._batches += 1
+                self._split_batches += bool(news.fits)
                 self._keep(news, outputs or {})
             case BatchFailed(batch):
                 self._failed_batches += 1

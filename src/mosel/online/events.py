@@ -55,12 +55,14 @@ class Finished:
     `took_ns` is how long the batch occupied the device, as the worker measured it. Of a batch that is `judged`,
     `confidence` has one number for each request that ran, in the order of the parts: one that is unsure by its
     cascade's threshold is not done, but waits for the next stage. It counts as unsure if the number is missing.
+    `fits` is 0, unless the device had no memory for the whole batch: then it ran in pieces of at most so many.
     """
 
     batch: int
     took_ns: int
     undone: tuple[Corrupt, ...] = ()
     confidence: tuple[float, ...] = ()
+    fits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What a worker does with a batch: prepare the chosen modalities beside the device, then run on the device.
 
-It knows nothing of sockets, slabs or the event loop, so a process (`worker.py`) and a thread
-(`thread_channel.py`) execute batches alike. What is timed, and how, is `runtime/runner.py`'s business: the
-profiler measures the very same.
+A batch that the device has no memory for is halved until it has. Nothing here knows sockets, slabs or the event
+loop, so a process (`worker.py`) and a thread (`thread_channel.py`) execute batches alike. What is timed, and
+how, is `runtime/runner.py`'s business: the profiler measures the very same.
 """
 
 import itertools
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.core.errors import MoselError
+from mosel.core.errors import ModelFailedError, MoselError, OutOfMemoryError, WrongOutputError
 from mosel.models.base import Modality, Model
 from mosel.models.registry import find
 from mosel.online.wire import Start, Undone, WorkerModel
 from mosel.runtime.padding import blank
-from mosel.runtime.runner import CorruptInputError, Runner, prepare
+from mosel.runtime.runner import CorruptInputError, Ran, Runner, prepare
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,17 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a batch: outputs of the requests that ran and confidence in each, or `failure`, one line."""
+    """What came of a batch: outputs of what ran and confidence in each, or `failure`, one line.
+
+    `fits` is as in `events.Finished`.
+    """
 
     took_ns: int = 0
     undone: tuple[Undone, ...] = ()
     outputs: Mapping[str, NDArray[Any]] | None = None
     failure: str | None = None
     confidence: tuple[float, ...] = ()
+    fits: int = 0
 
 
 class Execution:
@@ -123,12 +127,13 @@ class Execution:
             inputs = self._inputs(prepared, {u.part for u in undone})
             if not all(inputs.values()):
                 return Result(undone=undone, outputs={})
-            ran = self._runners[task.model].run(task.modalities, task.precision, inputs)
+            ran, fits = self._run(task, inputs)
+            _check_numbers(task, ran.outputs)
         except MoselError as error:
             log.warning("model %s failed on a batch", task.model, exc_info=True)
             return Result(failure=one_line(error))
         confidence = judge(self._models[task.model], ran.outputs) if task.judged else ()
-        return Result(ran.took_ns, undone, ran.outputs, confidence=confidence)
+        return Result(ran.took_ns, undone, ran.outputs, confidence=confidence, fits=fits)
 
     def warm_up(self) -> None:
         """Run every mode at its smallest and its largest batch size, then as many others as time allows.
@@ -148,6 +153,23 @@ class Execution:
     def close(self) -> None:
         """End the preparing threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, task: Task, inputs: Mapping[str, Sequence[NDArray[Any]]]) -> tuple[Ran, int]:
+        """Run a batch, in halves if memory does not hold it; with what it came to fit (0: the whole)."""
+        size = sum(map(len, next(iter(inputs.values()))))
+        try:
+            return self._runners[task.model].run(task.modalities, task.precision, inputs), 0
+        except OutOfMemoryError as error:
+            if size == 1:
+                raise
+            log.warning("%s; running it in two halves", one_line(error))
+        middle = (size + 1) // 2  # here the error, and with it what the failed attempt held, is gone
+        halves = [
+            self._run(task, {name: _rows(parts, *between) for name, parts in inputs.items()})
+            for between in ((0, middle), (middle, size))
+        ]
+        fits = min(middle, *(fits for _, fits in halves if fits), middle)
+        return _joined([ran for ran, _ in halves]), fits
 
     def _warm_up(self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int) -> None:
         model = self._models[name]
@@ -191,6 +213,38 @@ def one_line(error: BaseException) -> str:
     kind = "" if isinstance(error, MoselError) else f"{type(error).__name__}: "
     text = " ".join(f"{kind}{error}".split())
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"
+
+
+def _rows(parts: Sequence[NDArray[Any]], start: int, stop: int) -> list[NDArray[Any]]:
+    """Return the requests from `start` to before `stop`, counted over all parts."""
+    found, before = [], 0
+    for part in parts:
+        rows = part[max(start - before, 0) : max(stop - before, 0)]
+        if len(rows):
+            found.append(rows)
+        before += len(part)
+    return found
+
+
+def _joined(halves: Sequence[Ran]) -> Ran:
+    outputs = {}
+    for name in halves[0].outputs:
+        arrays = [half.outputs[name] for half in halves]
+        if len({array.shape[1:] for array in arrays}) > 1:
+            raise ModelFailedError(f"output {name!r} of a batch that was run in halves differs in length")
+        outputs[name] = np.concatenate(arrays)
+    return Ran(outputs, sum(half.took_ns for half in halves))
+
+
+def _check_numbers(task: Task, outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse outputs that hold NaN: they would be served as if they were an answer. Infinities may be meant."""
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and array.size and np.isnan(array.min()):  # the least is NaN if any is
+            rows = np.isnan(array.reshape(len(array), -1)).any(axis=1)
+            raise WrongOutputError(
+                f"model {task.model!r}: output {name!r} is not a number for {int(rows.sum())} of the batch's "
+                f"{len(array)} requests; expected numbers"
+            )
 
 
 def _precisions(model: WorkerModel) -> tuple[str, ...]:

@@ -53,6 +53,14 @@ class Kind:
             self.amortised.rebuild()
         return moved
 
+    def limit(self, model: str, mode: str, bucket: int, size: int) -> set[ModelTable]:
+        """Let batches of a mode be no larger than `size`; returns the tables that moved."""
+        table = self.tables[model]
+        if not table.limit(mode, bucket, size):
+            return set()
+        self.amortised.rebuild()
+        return {table}
+
     def side(self, progress: Progress) -> LiveJob | None:
         """Return a job as these workers see it; None if they lack its model or its length is beyond them."""
         job = progress.job
@@ -85,6 +93,7 @@ class Kinds:
         self._estimators = [Estimator() for _ in self._profiles]
         self._followed: list[int] = []
         self._made: dict[tuple[int, int], Kind] = {}
+        self._limits: list[dict[tuple[str, str, int], int]] = [{} for _ in self._profiles]
         self._paces = [paces.Pace() for _ in workers]
         self._alone = [self._bases.count(base) == 1 for base in range(len(self._profiles))]
         self._speeds: dict[tuple[int, int, int, int], Floats] = {}
@@ -127,6 +136,21 @@ class Kinds:
             return False
         shared.forget(batch.worker)
         return True
+
+    def limit(self, batch: Batch, size: int) -> set[ModelTable]:
+        """Let no more than `size` requests like those of a batch, which memory did not hold, run together.
+
+        So it is from now on for all workers with these profiles. Returns the tables that moved.
+        """
+        base = self._bases[batch.worker]
+        self._limits[base][batch.model, batch.mode, batch.bucket] = size
+        kinds = [kind for kind in self._made.values() if kind.base == base]
+        moved = set[ModelTable]().union(
+            *(kind.limit(batch.model, batch.mode, batch.bucket, size) for kind in kinds)
+        )
+        if moved:
+            self._speeds.clear()
+        return moved
 
     def follow(self) -> set[ModelTable]:
         """Let all tables follow the estimates; returns those that moved."""
@@ -179,6 +203,8 @@ class Kinds:
     def _kind(self, base: int, step: int) -> Kind:
         if (base, step) not in self._made:
             made = Kind(base, step, self._profiles[base], self._numbers, self._estimators[base])
+            for what, size in self._limits[base].items():
+                made.limit(*what, size)
             self._made[base, step] = made
         return self._made[base, step]
 

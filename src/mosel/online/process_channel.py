@@ -138,7 +138,7 @@ class _Life(asyncio.Protocol):
         slab.attach(done.slab_bytes)
         batch = self._answered(done.batch, done.slot)
         outputs = {layout.name: slab.parts(layout)[0] for layout in done.outputs}
-        self._report(finished(batch, done.took_ns, done.undone, done.confidence), outputs)
+        self._report(finished(batch, done.took_ns, done.undone, done.confidence, done.fits), outputs)
 
     def _answered(self, number: int, slot: int) -> Batch:
         batch = self._held.popleft()

@@ -20,7 +20,7 @@ from mosel.online.channel import Channel, ChannelFactory, Report, Work, finished
 from mosel.online.events import BatchFailed
 from mosel.online.execution import Result, one_line
 from mosel.online.ray_worker import RayWorker
-from mosel.online.serving import EngineConfig, ServedModel, start_message
+from mosel.online.serving import EngineConfig, ServedModel, patience_of, start_message
 from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
 try:
@@ -103,12 +103,13 @@ def demands(config: EngineConfig) -> Demands:
 
 def ray_channels(models: Sequence[ServedModel], config: EngineConfig, *, embedded: bool) -> ChannelFactory:
     """Return what makes workers of Ray actors; in an embedded cluster they keep to cores as processes do."""
+    patience = patience_of(models, config)
 
     def make(worker: int, report: Report) -> Channel:
         start = start_message(worker, models, config)
         if not embedded:
             start = _anywhere(start)
-        return RayChannel(report, start, config.patience, demands(config))
+        return RayChannel(report, start, patience, demands(config))
 
     return make
 
@@ -207,7 +208,8 @@ class _Life:
             if result.failure is not None:
                 self._report(BatchFailed(batch.id, result.failure))
             else:
-                self._report(finished(batch, result.took_ns, result.undone, result.confidence), result.outputs)
+                told = finished(batch, result.took_ns, result.undone, result.confidence, result.fits)
+                self._report(told, result.outputs)
 
     def _answered(self) -> None:
         self._held.popleft()

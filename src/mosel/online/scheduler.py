@@ -176,7 +176,8 @@ class Scheduler:
         if sent is None:
             return
         assert sent.start_ns is not None
-        self._learn(sent, event.took_ns, now_ns)
+        if not event.fits:
+            self._learn(sent, event.took_ns, now_ns)
         run = run_of(sent.batch, sent.start_ns, now_ns)
         for live, part in self._parts(sent):
             undone = {c.request: c for c in event.undone if c.job == live.job.id}
@@ -187,6 +188,8 @@ class Scheduler:
                 self._corrupt(live, sent.mode, tuple(undone), next(iter(undone.values())), now_ns)
             else:
                 self._go_on(live.progress, now_ns)
+        if event.fits:
+            self._limit(sent, event.fits)
 
     def _batch_failed(self, event: BatchFailed, now_ns: int) -> None:
         sent = self._cells.report(event.batch, now_ns)
@@ -260,6 +263,11 @@ class Scheduler:
         profiled_ns = int(sent.table.profiled_ns[sent.mode, batch.bucket, batch.size])
         if self._kinds.observe(batch, profiled_ns, took_ns, occupied_ns, now_ns):
             self._cells.regroup(batch.worker)
+
+    def _limit(self, sent: Sent, size: int) -> None:
+        """Memory did not hold a batch, which then ran in pieces: none so large is sent any more."""
+        if moved := self._kinds.limit(sent.batch, size):
+            self._cells.reload(moved)
 
     def _follow(self) -> None:
         """Let tables and queues follow the estimates."""

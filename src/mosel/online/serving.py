@@ -1,12 +1,14 @@
 """What an engine serves and how: models with their profiles, and what each worker process is told of them."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from mosel.core.arrays import latency_table
 from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
+from mosel.core.types import Batch
 from mosel.models.base import Model
 from mosel.online import wire
 from mosel.online.channel import Channel, ChannelFactory, Report
@@ -82,11 +84,28 @@ def served_modes(served: ServedModel) -> Mapping[str, ModeTensors]:
 
 def process_channels(models: Sequence[ServedModel], config: EngineConfig) -> ChannelFactory:
     """Return what makes worker processes, each with CPU cores (and on `cuda` a GPU) of its own."""
+    patience = patience_of(models, config)
 
     def make(worker: int, report: Report) -> Channel:
-        return ProcessChannel(report, start_message(worker, models, config), config.patience)
+        return ProcessChannel(report, start_message(worker, models, config), patience)
 
     return make
+
+
+def patience_of(models: Sequence[ServedModel], config: EngineConfig) -> Patience:
+    """Return how long workers are waited for, given what their batches take by the models' profiles."""
+    return replace(config.patience, p99_ns=_p99_of([served.profile for served in models]))
+
+
+def _p99_of(profiles: Sequence[Profile]) -> Callable[[Batch], int]:
+    tables = {profile.model: latency_table(profile, p99=True) for profile in profiles}
+    modes = {profile.model: profile.mode_names for profile in profiles}
+
+    def p99_ns(batch: Batch) -> int:
+        mode = modes[batch.model].index(batch.mode)
+        return int(tables[batch.model][mode, batch.bucket, batch.size])
+
+    return p99_ns
 
 
 def start_message(worker: int, models: Sequence[ServedModel], config: EngineConfig) -> wire.Start:

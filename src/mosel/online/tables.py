@@ -81,6 +81,7 @@ class ModelTable:
         self.largest = int(profile.batch_sizes[-1])
         self.every_mask = self.mask_of(profile.modalities)
         self._pace = pace
+        self._known = self.profiled_ns < UNAVAILABLE
         self._ratios: Floats = np.ones(len(self.modes))
         self._overhead_ns = 0
         self._changes = 0
@@ -143,7 +144,7 @@ class ModelTable:
 
     def batch_sizes(self, mode: int, bucket: int) -> Ints:
         """Return the batch sizes that `mode` can run at, ascending."""
-        return np.flatnonzero(self.profiled_ns[mode, bucket] < UNAVAILABLE)
+        return np.flatnonzero(self.latency_ns[mode, bucket] < UNAVAILABLE)
 
     def single_mode(self, mode: int, bucket: int, requests: int) -> Strategy:
         """Return the fastest batches that run all requests in one mode."""
@@ -168,9 +169,22 @@ class ModelTable:
         moved |= abs(estimator.overhead_ns - self._overhead_ns) > REBUILD_OVERHEAD_NS
         if moved:
             self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
-            self.latency_ns = self._scaled()
-            self._look_at_latencies()
+            self._rebuild()
         return moved
+
+    def limit(self, mode: str, bucket: int, size: int) -> bool:
+        """Let batches of `mode` be no larger than `size` in this bucket and those of longer requests.
+
+        Returns whether any was allowed to be before. Batches of the smallest size stay.
+        """
+        index = self.modes.index(mode)
+        least = int(np.flatnonzero(self._known[index, bucket])[0])
+        above = self._known[index, bucket:, max(size, least) + 1 :]
+        if not above.any():
+            return False
+        self._known[index, bucket:, max(size, least) + 1 :] = False
+        self._rebuild()
+        return True
 
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:
         """Return what is expected now of a batch of `mode`; `profiled_ns` has the workers' pace in it."""
@@ -188,9 +202,13 @@ class ModelTable:
     def _scaled(self) -> Ints:
         factors = self._pace * self._ratios
         scaled = np.rint(self.profiled_ns * factors[:, None, None]) + self._overhead_ns
-        known = self.profiled_ns < UNAVAILABLE
-        latency_ns: Ints = np.where(known, scaled, UNAVAILABLE).astype(np.int64)
+        latency_ns: Ints = np.where(self._known, scaled, UNAVAILABLE).astype(np.int64)
         return latency_ns
+
+    def _rebuild(self) -> None:
+        """Take latencies anew, and forget every strategy."""
+        self.latency_ns = self._scaled()
+        self._look_at_latencies()
 
     def _look_at_latencies(self) -> None:
         """Take over the latencies that are in force now."""

@@ -67,4 +67,5 @@ class ThreadChannel:
         if result.failure is not None:
             self._report(BatchFailed(batch.id, result.failure))
         else:
-            self._report(finished(batch, result.took_ns, result.undone, result.confidence), result.outputs)
+            told = finished(batch, result.took_ns, result.undone, result.confidence, result.fits)
+            self._report(told, result.outputs)

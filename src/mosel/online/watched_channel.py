@@ -32,9 +32,11 @@ class Patience:
         start_limit_s: from its start until it is warm.
         attempts: how often in a row it may fail to start.
         pause_s: before the second attempt; doubles with each further one.
-        hang_factor: a batch that takes this many times what the scheduler expected …
+        hang_factor: a batch that takes this many times what the scheduler expected, and what 1 in 100 of its
+            like takes by the profile …
         hang_least_s: … and at least this long, has hung its worker.
         close_limit_s: from the closing of its socket until it is killed.
+        p99_ns: what 1 in 100 of a batch's like takes by the profile, in nanoseconds.
     """
 
     start_limit_s: float = 120.0
@@ -43,6 +45,7 @@ class Patience:
     hang_factor: float = 20.0
     hang_least_s: float = 10.0
     close_limit_s: float = 2.0
+    p99_ns: Callable[[Batch], int] = lambda _: 0
 
 
 class Life(Protocol):
@@ -190,7 +193,8 @@ class HangWatch:
             self._timer.cancel()
             self._timer = None
         if batch is not None:
-            factor, least_s = self._patience.hang_factor, self._patience.hang_least_s
-            limit_s = max(least_s, factor * to_s(batch.expected_ns))
+            patience = self._patience
+            slow_ns = max(batch.expected_ns, patience.p99_ns(batch))
+            limit_s = max(patience.hang_least_s, patience.hang_factor * to_s(slow_ns))
             why = f"batch {batch.id} ({batch.mode}) was not answered within {limit_s:g} s"
             self._timer = asyncio.get_running_loop().call_later(limit_s, self._kill, why)

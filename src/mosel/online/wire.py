@@ -90,7 +90,10 @@ class Undone(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
-    """The batch ran; the outputs of its requests, less those of undone parts, stand in output slab `slot`."""
+    """The batch ran; the outputs of its requests, less those of undone parts, stand in output slab `slot`.
+
+    `fits` as in `events.Finished`.
+    """
 
     batch: int
     slot: int
@@ -99,6 +102,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     undone: tuple[Undone, ...]
     outputs: tuple[TensorLayout, ...]
     confidence: tuple[float, ...] = ()
+    fits: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):

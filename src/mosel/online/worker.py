@@ -103,7 +103,7 @@ class Worker:
         except (OSError, TypeError) as error:
             return wire.Failed(run.batch, run.slot, one_line(error))
         told = run.batch, run.slot, slab.mapped_bytes, result.took_ns, result.undone, outputs
-        return wire.Done(*told, result.confidence)
+        return wire.Done(*told, result.confidence, result.fits)
 
     def _answer(self, message: wire.FromWorker) -> None:
         try:

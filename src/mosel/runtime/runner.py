@@ -9,7 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mosel.core.errors import CorruptInputError, ModelFailedError, MoselError, WrongOutputError
+from mosel.core.errors import (
+    CorruptInputError,
+    ModelFailedError,
+    MoselError,
+    OutOfMemoryError,
+    WrongOutputError,
+)
 from mosel.core.types import mode_name
 from mosel.models.base import BatchFunction, Model
 from mosel.runtime.calls import (
@@ -72,7 +78,7 @@ class Runner:
                 the model itself writes to what it is given.
 
         Raises:
-            ModelFailedError: the model raised.
+            ModelFailedError: the model raised; `OutOfMemoryError` if for want of memory.
             WrongOutputError: an output is missing, or has another shape or type than declared.
         """
         tensors = [tensor for name in modalities for tensor in self._model.modality(name).model_inputs]
@@ -85,7 +91,8 @@ class Runner:
             raise
         except Exception as error:
             self._backend.recover()
-            raise ModelFailedError(f"{where}: {_line(error)}") from error
+            kind = OutOfMemoryError if _lacked_memory(error) else ModelFailedError
+            raise kind(f"{where}: {_line(error)}") from error
         for tensor in self._model.outputs:
             problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
             if problem:
@@ -112,6 +119,15 @@ def _backend(model: Model, device: str, threads: int) -> Backend:
     from mosel.runtime.on_torch import backend  # torch is an optional extra
 
     return backend(device, threads)
+
+
+def _lacked_memory(error: BaseException) -> bool:
+    """Whether this is how Python, numpy or torch says that there is no memory; torch may not be installed."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in str(error) for words in ("can't allocate memory", "STATUS_ALLOC_FAILED"))
+    )
 
 
 def _line(error: BaseException) -> str:

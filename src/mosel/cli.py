@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "Serve models over the Open Inference Protocol until SIGTERM or SIGINT, which drain.",
     "replay": "Send a workload to a running server, each job at its own time, "
     "and record what became of every job.",
+    "chaos": "Bring faults upon a server of its own under load, and check that every job is accounted for.",
     "report": "Make one HTML file, with a table and plots, from run directories.",
 }
 

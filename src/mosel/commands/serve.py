@@ -123,8 +123,9 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             "workers": config.workers,
             "seed": config.seed,
         }
-        app = HttpApp(Service(engine, served, config.limits, settings, config.tenants))
-        run(app, engine, listening, config.drain_s, say, serving)
+        service = Service(engine, served, config.limits, settings, config.tenants)
+        run(HttpApp(service), engine, listening, config.drain_s, say, serving)
+        say(service.metrics.last_words())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from mosel.core.clock import to_s
 from mosel.core.errors import MoselError
@@ -79,6 +80,15 @@ class Metrics:
         """Count a call that became no job."""
         self._refused.labels(type(error).__name__).inc()
 
+    def last_words(self) -> str:
+        """Return in one line what became of every job and call so far, for the end of a server."""
+        counts = {outcome.value: 0 for outcome in OUTCOMES}
+        for sample in _totals(self._jobs):
+            counts[sample.labels["outcome"]] += int(sample.value)
+        refused = int(sum(sample.value for sample in _totals(self._refused)))
+        parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        return f"answered {sum(counts.values()):,} jobs: {parts}; refused {refused:,} calls"
+
     def exposition(self) -> bytes:
         """Return every metric in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
@@ -93,6 +103,12 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, text, ("model",), buckets=buckets, registry=self._registry)
+
+
+def _totals(counter: Counter) -> Iterator[Sample]:
+    """Yield a counter's values, less the times at which they were created."""
+    for metric in counter.collect():
+        yield from (sample for sample in metric.samples if sample.name.endswith("_total"))
 
 
 class _EngineCollector(Collector):

@@ -1,0 +1,215 @@
+"""The server that chaos is brought upon: a `mosel serve` process of its own, on a port that it keeps."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import aiohttp
+
+from mosel.core.errors import NotReadyError
+from mosel.core.files import write_atomic
+from mosel.core.tables import PROFILE_FORMAT, Mode, Profile, write_profile
+from mosel.models import faulty
+from mosel.runtime.device import describe
+
+HANG_S = 0.4
+"""A batch without an answer for this long has hung its worker."""
+
+DRAIN_S = 1.0
+START_LIMIT_S, END_LIMIT_S = 120.0, 10.0
+LINES = 200
+WORD = "mosel.models.faulty:model"
+MAIN = "from mosel.cli import main; main()"
+
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_OUTCOME = re.compile(r'outcome="(\w+)"')
+_ANSWERED = re.compile(r"^answered [\d,]+ jobs: (.*); refused ([\d,]+) calls$", re.MULTILINE)
+
+
+class Server:
+    """One `mosel serve` after the other, at the same address.
+
+    Args:
+        folder: for its profile and configuration.
+        workers: how many worker processes it has.
+    """
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.starts = 0
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self._lines: deque[str] = deque(maxlen=LINES)
+        self._reader: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        write_profile(profile(), folder / "profile.json")
+        write_atomic(folder / "mosel.toml", f"hang_s = {HANG_S}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n")
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that it wrote."""
+        return "\n".join(self._lines)
+
+    async def start(self) -> None:
+        """Return when it serves.
+
+        Raises:
+            NotReadyError: it does not; the message carries what it said.
+        """
+        self._serving.clear()
+        self._lines.clear()
+        command = [sys.executable, "-c", MAIN, "serve", WORD, "--profile", str(self._folder / "profile.json")]
+        address = self.url.removeprefix("http://")
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            "--config",
+            str(self._folder / "mosel.toml"),
+            "--http",
+            address,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in a terminal is for chaos itself
+        )
+        self._reader = asyncio.create_task(self._read(self._process))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._serving.wait(), START_LIMIT_S)
+        if self._process.returncode is not None or not self._serving.is_set():
+            said = self.last_words or "it said nothing"
+            said = self.last_words or "it said nothing"
+            raise NotReadyError(f"the server on {address} does not start: {said}")
+        self.starts += 1
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers."""
+        return [] if self._process is None else _children(self._process.pid)
+
+    async def end(self, number: signal.Signals) -> int:
+        """Send a signal that ends it and return its exit status; one that stays is killed, which is -9."""
+        assert self._process is not None, "it was started"
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        try:
+            status = await asyncio.wait_for(self._process.wait(), END_LIMIT_S)
+        except TimeoutError:
+            self._process.kill()
+            status = await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        return status
+
+    async def close(self) -> None:
+        """End it, whatever state it is in."""
+        if self._process is not None and self._process.returncode is None:
+            await self.end(signal.SIGKILL)
+
+    def final_tally(self) -> Counter[str] | None:
+        """Return what it says at its end that became of its jobs, as `Metrics.tally`; None if it is silent."""
+        found = _ANSWERED.search(self.last_words)
+        if found is None:
+            return None
+        parts = (part.split() for part in found[1].split(", "))
+        counts = Counter({words[0]: int(words[1].replace(",", "")) for words in parts})
+        counts["rejected"] += int(found[2].replace(",", ""))
+        return +counts
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self._lines.append(line.decode(errors="replace").rstrip())
+            if line.startswith(b"serving "):
+                self._serving.set()
+        self._serving.set()
+
+
+class Metrics:
+    """The server's own counts, from `/metrics`."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [(name, labels, float(value)) for name, labels, value in _SAMPLE.findall(text)]
+
+    def total(self, name: str) -> int:
+        """Return a metric, summed over its labels."""
+        return int(sum(value for found, _, value in self._samples if found == name))
+
+    def tally(self) -> Counter[str]:
+        """Return its jobs by outcome; calls that became no job count as rejected."""
+        counts: Counter[str] = Counter()
+        for name, labels, value in self._samples:
+            if name == "mosel_jobs_total" and (found := _OUTCOME.search(labels)):
+                counts[found[1]] += int(value)
+        counts["rejected"] += self.total("mosel_refused_calls_total")
+        return +counts
+
+
+async def read_metrics(session: aiohttp.ClientSession, url: str) -> Metrics:
+    """Return the server's counts as they stand."""
+    async with session.get(f"{url}/metrics") as response:
+        return Metrics(await response.text())
+
+
+async def all_gone(pids: Sequence[int], limit_s: float = 5.0) -> bool:
+    """Wait until these processes are no more; whether they went in time."""
+    until_s = time.monotonic() + limit_s
+    while any(_lives(pid) for pid in pids):
+        if time.monotonic() > until_s:
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+def profile() -> Profile:
+    """Return 𝒟 of the faulty model on this machine, as its latencies are chosen."""
+    sizes = tuple(range(1, faulty.MAX_BATCH + 1))
+    modes = []
+    for name, accuracy in faulty.ACCURACY.items():
+        latency_s = [faulty.latency_s(name, size) for size in sizes]
+        modes.append(
+            Mode(tuple(name.split("+")), accuracy, accuracy, 100, latency_s, latency_s, [1] * len(sizes))
+        )
+    return Profile(
+        format=PROFILE_FORMAT,
+        model=faulty.model.name,
+        modalities=faulty.model.modality_names,
+        metric="accuracy",
+        batch_sizes=sizes,
+        modes=tuple(modes),
+        device=describe("cpu", "numpy"),
+        precision="float32",
+        software={},
+        measured_at="2026-01-01T00:00:00Z",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

@@ -15,7 +15,9 @@ from mosel.core.tables import Profile, read_profile
 from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
 from mosel.frontend.http import HttpApp
-from mosel.frontend.server import listen, run, url_of
+from mosel.frontend.keys import read_keys
+from mosel.frontend.quotas import Quotas
+from mosel.frontend.server import Door, listen, run, url_of
 from mosel.frontend.service import Service
 from mosel.models.base import Model
 from mosel.models.registry import find
@@ -96,6 +98,9 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
     """
     check_words(config)
     allow_open_files()
+    keys = read_keys(Path(config.keys)) if config.keys else None
+    door = Door(config.connections, config.tls_certificate, config.tls_key)
+    door.check()
     options = scheduler_options(config)
     with ExitStack() as stack:
         listening = stack.enter_context(listen(parse_address(config.http)))
@@ -110,21 +115,22 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             config.threads,
             options,
             Patience(hang_least_s=config.hang_s),
+            config.queue_s,
         )
         names = ", ".join(one.model.name for one in served)
-        say(f"listening on {url_of(listening)}: loading {names}")
+        say(f"listening on {url_of(listening, door.scheme)}: loading {names}")
         channels = stack.enter_context(channels_of(config, served, engine_config))
         engine = Engine(served, engine_config, channels=channels)
         pin(server_cores(engine_config))
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-        serving = f"serving {names} on {url_of(listening)} (policy {config.policy}, {many})"
+        serving = f"serving {names} on {url_of(listening, door.scheme)} (policy {config.policy}, {many})"
         settings: dict[str, str | int] = {
             "policy": config.policy,
             "workers": config.workers,
             "seed": config.seed,
         }
-        service = Service(engine, served, config.limits, settings, config.tenants)
-        run(HttpApp(service), engine, listening, config.drain_s, say, serving)
+        service = Service(engine, served, config.limits, settings, config.tenants, Quotas(config.quotas))
+        run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door)
         say(service.metrics.last_words())
 
 

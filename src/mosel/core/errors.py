@@ -7,6 +7,7 @@
     │   ├── InputError        tensors or parameters of a request that do not fit the model
     │   │   ├── TooLargeError a request over a limit of the server: HTTP 413
     │   │   └── CorruptInputError a modality that its preprocessing cannot make sense of
+    │   ├── UnauthorizedError a call without a key that this server knows: HTTP 401
     │   └── UnknownModelError a model name that is not served: HTTP 404
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
     └── ExecutionError        something failed while running: exit status 1, HTTP 500
@@ -51,6 +52,10 @@ class CorruptInputError(InputError):
     def __init__(self, message: str, modality: str) -> None:
         super().__init__(message)
         self.modality = modality
+
+
+class UnauthorizedError(UsageError):
+    """A call without an API key that this server knows."""
 
 
 class UnknownModelError(UsageError):

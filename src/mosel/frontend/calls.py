@@ -4,13 +4,14 @@ Nothing here knows HTTP or gRPC, nor how a tensor travels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 from numpy.typing import NDArray
 
 from mosel.core.clock import to_ms, to_s
+from mosel.core.errors import InputError
 from mosel.core.types import BatchRun, Receipt
 
 Parameter = bool | int | float | str
@@ -40,6 +41,20 @@ class Call:
     id: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+
+
+def of_tenant(call: Call, tenant: str) -> Call:
+    """Return a call as one of the tenant whose key it came with.
+
+    Raises:
+        InputError: it says that it is of another.
+    """
+    said = call.parameters.get("tenant")
+    if said not in (None, tenant):
+        raise InputError(
+            f"parameter tenant is {str(said)[:80]!r}, but the API key is of {tenant!r}; leave it out"
+        )
+    return replace(call, parameters={**call.parameters, "tenant": tenant})
 
 
 def receipt_parameters(receipt: Receipt) -> dict[str, Parameter]:

@@ -4,6 +4,7 @@
 | --- | --- |
 | served, late | 200 |
 | bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 |
+| an API key that is missing or not known | 401 |
 | a model, or a path, that is not there | 404 |
 | a request that takes too long to arrive | 408 |
 | a body over the server's limit | 413 |
@@ -16,12 +17,19 @@ import math
 from dataclasses import dataclass, field
 
 from mosel.core.clock import to_s
-from mosel.core.errors import MoselError, RefusedError, TooLargeError, UnknownModelError, UsageError
+from mosel.core.errors import (
+    MoselError,
+    RefusedError,
+    TooLargeError,
+    UnauthorizedError,
+    UnknownModelError,
+    UsageError,
+)
 from mosel.core.states import Reason, State
 from mosel.core.types import Receipt
 from mosel.frontend.calls import Parameter, receipt_parameters
 
-OK, BAD_REQUEST, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 404, 500, 503
+OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
 NOT_ALLOWED, TOO_LARGE, TOO_SLOW, HEAD_TOO_LARGE = 405, 413, 408, 431
 
 MESSAGE_LIMIT = 2000
@@ -64,6 +72,7 @@ def refusal_of_receipt(receipt: Receipt) -> Refusal:
 
 _STATUS: dict[type[MoselError], int] = {
     TooLargeError: TOO_LARGE,
+    UnauthorizedError: UNAUTHORIZED,
     UnknownModelError: NOT_FOUND,
     UsageError: BAD_REQUEST,
 }

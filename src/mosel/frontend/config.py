@@ -26,6 +26,7 @@ LONGEST_S = 86_400.0
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Duration = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=LEAST_WEIGHT, le=LARGEST_WEIGHT)]
 
 
@@ -47,6 +48,12 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drain_s: how long jobs that were accepted may still run after SIGTERM.
         hang_s: a batch without an answer for this long, and for 20 times what 1 in 100 of its like takes by the
             profile, has hung its worker, which is killed and replaced.
+        queue_s: how many seconds of work each worker may have before it; beyond that jobs are refused.
+        connections: how many there may be at once.
+        keys: a file of API keys; without it every caller is let in.
+        quotas: requests a second that each tenant may send.
+        tls_certificate: a PEM file with the certificate chain; HTTPS is spoken then.
+        tls_key: a PEM file with the private key.
         body_bytes: the largest request body.
         json_bytes: the largest JSON object in one; raw tensors stand outside it.
         held_bytes: of request bodies at once; beyond it calls are refused.
@@ -68,6 +75,12 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ray_address: str = ""
     drain_s: Duration = 30.0
     hang_s: Duration = 10.0
+    queue_s: Duration = 600.0
+    connections: Count = 16384
+    keys: str | None = None
+    quotas: dict[str, Rate] = {}
+    tls_certificate: str | None = None
+    tls_key: str | None = None
     body_bytes: Count = 64 << 20
     json_bytes: Count = 8 << 20
     held_bytes: Count = 4 << 30
@@ -135,7 +148,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise FileError(f"{path}: is not valid TOML: {error}") from error
 
 
-_LISTS, _TABLES = ("models", "profile"), ("tenants", "options")
+_LISTS, _TABLES = ("models", "profile"), ("tenants", "options", "quotas")
 _BETWEEN = re.compile(r",(?!\s*\w+=)")
 """What separates the entries of a list; a model's options, `vilt,seed=1`, are of its entry."""
 

@@ -20,7 +20,13 @@ ARRIVAL_LIMIT_S = 60.0
 
 
 class Connection(HttpToolsProtocol):
-    """Closes the connection on a request that is too slow, or whose head is too large."""
+    """Closes the connection on a request that is too slow, or whose head is too large, or one too many.
+
+    Attributes:
+        most: how many connections there may be at once; see `at_most`.
+    """
+
+    most = 1 << 62
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -31,6 +37,12 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._say(
+                codes.UNAVAILABLE, f"the server has {self.most:,} connections, its limit; try again later"
+            )
+            self.transport.close()
+            return
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,10 +97,19 @@ class Connection(HttpToolsProtocol):
             self.cycle.response_complete if self._in_head else not self.cycle.response_started
         )
         if begun and unanswered:
-            content = orjson.dumps({"error": message})
-            head = (
-                f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-                f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + content)
+            self._say(status, message)
         self.transport.close()
+
+    def _say(self, status: int, message: str) -> None:
+        content = orjson.dumps({"error": message})
+        later = "retry-after: 1\r\n" if status == codes.UNAVAILABLE else ""
+        head = (
+            f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\n{later}connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+
+
+def at_most(connections: int) -> type[Connection]:
+    """Return the class of connections of a server that has so many at once."""
+    return type("Connection", (Connection,), {"most": connections})

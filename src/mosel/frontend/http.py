@@ -20,13 +20,17 @@ from starlette.types import Receive, Scope, Send
 from mosel.core.errors import InputError, MoselError
 from mosel.frontend import codes, protocol
 from mosel.frontend.bodies import Bodies, ClientGoneError
-from mosel.frontend.calls import receipt_parameters
+from mosel.frontend.calls import of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
+from mosel.frontend.keys import Keys
 from mosel.frontend.metrics import CONTENT_TYPE
 from mosel.frontend.service import Service
 
 T = TypeVar("T")
 Headers = Iterable[tuple[bytes, bytes]]
+
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+"""What needs no key: it tells nothing but that the server is there."""
 
 _LOG = logging.getLogger("mosel.http")
 _JSON, _OCTETS = b"application/json", b"application/octet-stream"
@@ -36,8 +40,9 @@ _HEADER_LENGTH = b"inference-header-content-length"
 class HttpApp:
     """The application that an ASGI server calls once a request, when its headers are in."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, keys: Keys | None = None) -> None:
         self._service = service
+        self._keys = keys or Keys()
         self._rest = rest_app(service)
         self._bodies = Bodies(service.limits)
 
@@ -45,11 +50,12 @@ class HttpApp:
         """Answer one request."""
         arrival_ns = self._service.now_ns()
         target = _target(scope["path"]) if scope["type"] == "http" else None
-        if target is None:
-            await self._rest(scope, receive, send)
-            return
         try:
-            reply = await self._reply(target, arrival_ns, scope, receive)
+            tenant = self._tenant(scope)
+            if target is None:
+                await self._rest(scope, receive, send)
+                return
+            reply = await self._reply(target, arrival_ns, tenant, scope, receive)
         except ClientGoneError:
             return
         except MoselError as error:
@@ -61,14 +67,22 @@ class HttpApp:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.content})
 
-    async def _reply(self, target: "_Target", arrival_ns: int, scope: Scope, receive: Receive) -> "_Reply":
+    def _tenant(self, scope: Scope) -> str | None:
+        """Return the tenant whose key the call carries; None where none is needed."""
+        if not self._keys.needed or scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            return None
+        return self._keys.tenant_of(scope["headers"])
+
+    async def _reply(
+        self, target: "_Target", arrival_ns: int, tenant: str | None, scope: Scope, receive: Receive
+    ) -> "_Reply":
         if scope["method"] != "POST":
             return _refused(Refusal(codes.NOT_ALLOWED, f"{scope['path']} takes POST, not {scope['method']}"))
         version = self._service.version_of(target.model, target.version)
         told = _read_headers(scope["headers"])
         body = await self._bodies.read(receive, told.content_length)
         try:
-            return await self._answer(target, arrival_ns, version, body, told.json_length, receive)
+            return await self._answer(target, arrival_ns, version, tenant, body, told.json_length, receive)
         finally:
             self._bodies.release(len(body))
 
@@ -77,12 +91,14 @@ class HttpApp:
         target: "_Target",
         arrival_ns: int,
         version: str,
+        tenant: str | None,
         body: bytes,
         json_length: int | None,
         receive: Receive,
     ) -> "_Reply":
         request = protocol.decode(body, json_length, self._service.limits.json_bytes)
-        outcome = await _unless_gone(self._service.infer(target.model, request.call, arrival_ns), receive)
+        call = request.call if tenant is None else of_tenant(request.call, tenant)
+        outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
         if outcome.outputs is None:
             return _refused(codes.refusal_of_receipt(outcome.receipt))
         head = {"model_name": target.model, "model_version": version}
@@ -217,6 +233,8 @@ def _refused(refusal: Refusal) -> _Reply:
     headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
     if refusal.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
+    if refusal.status == codes.UNAUTHORIZED:
+        headers.append((b"www-authenticate", b"Bearer"))
     if refusal.status == codes.NOT_ALLOWED:
         headers.append((b"allow", b"POST"))
     return _Reply(refusal.status, headers, content)

@@ -120,6 +120,7 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         found = self._snapshot()
         yield GaugeMetricFamily("mosel_queued_jobs", "Jobs without an outcome.", value=found.queued_jobs)
+        yield GaugeMetricFamily("mosel_backlog_seconds", "Work before each worker.", value=found.backlog_s)
         yield CounterMetricFamily("mosel_batches", "Batches that ran.", value=found.batches)
         yield CounterMetricFamily(
             "mosel_failed_batches", "Batches on which the model raised.", value=found.failed_batches

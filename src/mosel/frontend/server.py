@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvicorn
@@ -16,7 +18,7 @@ import uvloop
 
 from mosel.core.errors import ExecutionError, UsageError
 from mosel.frontend.config import Address
-from mosel.frontend.connection import Connection
+from mosel.frontend.connection import at_most
 from mosel.frontend.http import HttpApp
 
 BACKLOG = 2048
@@ -70,10 +72,47 @@ def listen(address: Address) -> socket.socket:
     return listening
 
 
-def url_of(listening: socket.socket) -> str:
+@dataclass(frozen=True, slots=True)
+class Door:
+    """How clients come in.
+
+    Attributes:
+        connections: how many there may be at once.
+        certificate: a PEM file; HTTPS is spoken then.
+        key: its private key, a PEM file.
+    """
+
+    connections: int = 16384
+    certificate: str | None = None
+    key: str | None = None
+
+    @property
+    def scheme(self) -> str:
+        """What addresses begin with."""
+        return "https" if self.certificate else "http"
+
+    def check(self) -> None:
+        """See that the certificate can be used, before anything is loaded.
+
+        Raises:
+            UsageError: it, or its key, is missing or no such thing.
+        """
+        if bool(self.certificate) != bool(self.key):
+            raise UsageError("one of tls_certificate and tls_key is missing; expected both, or neither")
+        if self.certificate:
+            try:
+                ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+            except OSError as error:  # an ssl.SSLError is one too
+                raise UsageError(
+                    f"tls_certificate {self.certificate}, tls_key {self.key}: cannot be used: "
+                    f"{error.strerror or error}; expected PEM files that belong together"
+                ) from error
+
+
+def url_of(listening: socket.socket, scheme: str = "http") -> str:
     """Return the address of a listening socket, for a person to use."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def run(
@@ -83,6 +122,7 @@ def run(
     drain_s: float,
     say: Callable[[str], None],
     serving: str,
+    door: Door | None = None,
 ) -> None:
     """Serve until a signal has ended it.
 
@@ -93,16 +133,18 @@ def run(
         drain_s: how long accepted jobs may take after the first signal.
         say: takes notes for the person who waits.
         serving: the note once jobs are taken.
+        door: how clients come in.
 
     Raises:
         ExecutionError: the engine cannot start, or it broke.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, engine, listening, drain_s, say, serving))
+        server = _Server(_uvicorn_config(app, door or Door()))
+        runner.run(_serve(server, engine, listening, drain_s, say, serving))
 
 
 async def _serve(
-    app: HttpApp,
+    server: "_Server",
     engine: RunningEngine,
     listening: socket.socket,
     drain_s: float,
@@ -110,7 +152,6 @@ async def _serve(
     serving: str,
 ) -> None:
     first, second = _signals()
-    server = _Server(_uvicorn_config(app))
     listen_on = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         if await _done_before(engine.start(), first):
@@ -141,10 +182,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: HttpApp) -> uvicorn.Config:
+def _uvicorn_config(app: HttpApp, door: Door) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=Connection,
+        http=at_most(door.connections),
+        ssl_certfile=door.certificate,
+        ssl_keyfile=door.key,
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -20,6 +20,7 @@ from mosel.frontend.accuracies import SOURCE_KEY
 from mosel.frontend.calls import Call
 from mosel.frontend.checks import Checker, Limits
 from mosel.frontend.metrics import Metrics
+from mosel.frontend.quotas import Quotas
 from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
@@ -61,6 +62,7 @@ class Service:
         limits: how much one call may carry.
         settings: what model metadata tells of this server besides (its policy, say).
         tenants: weights of tenants; those that it does not name have 1.
+        quotas: how much each tenant may send.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class Service:
         limits: Limits | None = None,
         settings: Mapping[str, str | int] | None = None,
         tenants: Mapping[str, float] | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
+        self._quotas = quotas or Quotas()
         self.limits = limits or Limits()
         self._settings = dict(settings or {})
         self.now_ns = engine.now_ns
@@ -138,13 +142,14 @@ class Service:
         Raises:
             UnknownModelError: there is no such model.
             InputError: the call does not fit the model.
-            RefusedError: the server is loading or draining.
+            RefusedError: the server is loading, draining or overloaded, or the tenant is over its quota.
             ExecutionError: the engine itself failed.
         """
         served = self._find(name, "")
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+        self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
         try:
             answer = await self._engine.submit(checked.job, checked.inputs)
         except asyncio.CancelledError:

@@ -21,6 +21,7 @@ from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ExecutionError, InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.states import State
 from mosel.core.types import Batch, Job, Receipt
+from mosel.online.backlog import Backlog
 from mosel.online.channel import Channel, ChannelFactory, GivenUp, News, Outputs, Work, WorkerState
 from mosel.online.decisions import Decisions, DecisionTimes
 from mosel.online.events import (
@@ -66,6 +67,7 @@ class Snapshot:
         workers: each worker's state, in a word.
         decisions: wall times of the scheduler's decisions.
         split_batches: batches that memory did not hold, so that they ran in pieces.
+        backlog_s: work before each worker, in seconds.
     """
 
     queued_jobs: int
@@ -75,6 +77,7 @@ class Snapshot:
     workers: tuple[str, ...]
     decisions: Decisions
     split_batches: int = 0
+    backlog_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,6 +136,7 @@ class Engine:
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
         self._journal = journal
         self._live: dict[str, _Live] = {}
+        self._backlog = Backlog([served.profile for served in models], config.workers, config.queue_s)
         self._sent: dict[int, tuple[Batch, list[_Live]]] = {}
         self._unheard: Counter[int] = Counter()
         self._wake: asyncio.TimerHandle | None = None
@@ -180,7 +184,7 @@ class Engine:
                 change until the job has its answer.
 
         Raises:
-            RefusedError: the engine is starting, draining or stopped.
+            RefusedError: the engine is starting, draining or stopped, or has too much work before it.
             UnknownModelError: it does not serve this model.
             InputError: the id is taken, or a tensor is missing or does not fit.
             ExecutionError: the engine is broken.
@@ -195,6 +199,7 @@ class Engine:
         if job.id in self._live:
             raise InputError(f"job {job.id!r} is being served already; give each job an id of its own")
         tensors = JobTensors(job, model, inputs)
+        self._backlog.add(job)
         live = _Live(job, tensors, asyncio.get_running_loop().create_future())
         live.answer.add_done_callback(lambda answer: self._tell_if_cancelled(live, answer))
         self._live[job.id] = live
@@ -229,6 +234,7 @@ class Engine:
             batches=self._batches,
             failed_batches=self._failed_batches,
             split_batches=self._split_batches,
+            backlog_s=self._backlog.seconds,
             lost_workers=self._lost_workers,
             workers=tuple(channel.state.value for channel in self._channels),
             decisions=self._decisions.summary(),
@@ -326,6 +332,7 @@ class Engine:
 
     def _complete(self, receipt: Receipt) -> None:
         live = self._live.pop(receipt.job.id)
+        self._backlog.remove(live.job)
         if not self._live:
             self._idle.set()
         if live.answer.done():

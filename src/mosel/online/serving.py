@@ -49,6 +49,7 @@ class EngineConfig:
         threads: CPU threads of each worker.
         options: tuning of the scheduler.
         patience: how long a worker is waited for.
+        queue_s: how many seconds of work each worker may have before it; beyond that jobs are refused.
     """
 
     workers: int = 1
@@ -58,6 +59,7 @@ class EngineConfig:
     threads: int = 1
     options: Options = field(default_factory=lambda: Options(lead_ns=LEAD_NS))
     patience: Patience = field(default_factory=Patience)
+    queue_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,11 @@ class _Runner:
             for fault in faults:
                 await asyncio.sleep(LOAD_S / PER_SEED * rng.random())
                 self._found.injected[fault] += 1
-                self._found.observed[fault] += await FAULTS[fault](scene)
+                try:
+                    self._found.observed[fault] += await FAULTS[fault](scene)
+                except aiohttp.ClientError:  # no fault but two may end it
+                    faults = (*faults, await self._ended_by_itself(scene))
+                    break
         await self._check(number, faults, scene)
 
     async def finish(self) -> None:
@@ -138,6 +142,12 @@ class _Runner:
         """Close the connections."""
         if self._scene is not None:
             await self._scene.session.close()
+
+    async def _ended_by_itself(self, scene: Scene) -> str:
+        """Note that the server is gone, or does not answer, with what it said; returns what that counts as."""
+        status = await self._server.end(signal.SIGKILL)
+        scene.problems.append(f"the server ended by itself, with status {status}: {self._server.last_words}")
+        return "server_killed"
 
     async def _ready(self, rng: np.random.Generator) -> Scene:
         if self._scene is None:

@@ -13,6 +13,7 @@ from mosel.commands.serve import scheduler_options
 from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
+from mosel.frontend.best import Choice
 from mosel.frontend.config import ServeConfig, read_config
 from mosel.online.policies import DEFAULT, POLICIES
 from tests.docs.blocks import PAGES, ROOT, blocks_of
@@ -35,6 +36,14 @@ def test_every_reason_is_explained() -> None:
     assert len(meanings) == len(Reason)
     for reason, meaning in meanings:
         assert rows[reason][2].startswith(meaning)
+
+
+def test_every_decision_is_explained() -> None:
+    """Each code that says why a job ran in its modes is in the docs, with the code's words."""
+    rows = {row[0].strip("`"): row[1] for row in _rows("how-it-works.md", "decisions")}
+    meanings = re.findall(r'^    \w+ = "(\w+)"\n    """(.*?)"""', inspect.getsource(Choice), re.MULTILINE)
+    assert rows == dict(meanings)
+    assert len(rows) == len(Choice)
 
 
 def test_outcomes_of_the_formats_are_the_code_s() -> None:

@@ -68,7 +68,8 @@ async def test_not_ready(model: Model, profile: Profile) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/console", 404),
+        ("POST", "/", 405),
         ("GET", "/v2/models/m/config", 404),
         ("GET", "/v2/models/other", 404),
         ("GET", "/v2/models/m/versions/8", 404),
@@ -165,6 +166,7 @@ async def test_receipt(model: Model, profile: Profile) -> None:
     assert found == {
         "outcome": "late",
         "reason": "after_deadline",
+        "decision": "most_accurate_sent",
         "modes": "text:1;sound:2",
         "arrival_s": 0.0,
         "decided_ms": 0.0,

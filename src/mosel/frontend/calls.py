@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mosel.core.clock import to_ms, to_s
 from mosel.core.errors import InputError
 from mosel.core.types import BatchRun, Receipt
+from mosel.frontend.best import Choice
 
 Parameter = bool | int | float | str
 
@@ -57,7 +58,7 @@ def of_tenant(call: Call, tenant: str) -> Call:
     return replace(call, parameters={**call.parameters, "tenant": tenant})
 
 
-def receipt_parameters(receipt: Receipt) -> dict[str, Parameter]:
+def receipt_parameters(receipt: Receipt, choice: Choice | None = None) -> dict[str, Parameter]:
     """Return the receipt as flat values, which every client of the protocol can carry.
 
     `batches` is a JSON text. Its times, and `arrival_s`, are seconds on the server's own clock, so that
@@ -67,6 +68,7 @@ def receipt_parameters(receipt: Receipt) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {
         "outcome": receipt.outcome.value,
         "reason": receipt.reason.value,
+        **({} if choice is None else {"decision": choice.value}),
         "modes": ";".join(f"{mode}:{count}" for mode, count in receipt.modes),
         "arrival_s": to_s(job.arrival_ns),
         "decided_ms": to_ms(receipt.decided_ns - job.arrival_ns),

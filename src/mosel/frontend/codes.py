@@ -27,6 +27,7 @@ from mosel.core.errors import (
 )
 from mosel.core.states import Reason, State
 from mosel.core.types import Receipt
+from mosel.frontend.best import Choice
 from mosel.frontend.calls import Parameter, receipt_parameters
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
@@ -55,13 +56,13 @@ def refusal_of_error(error: MoselError) -> Refusal:
     return Refusal(status, message)
 
 
-def refusal_of_receipt(receipt: Receipt) -> Refusal:
+def refusal_of_receipt(receipt: Receipt, choice: Choice | None = None) -> Refusal:
     """Return what the receipt of a job without outputs (neither served nor late) means to its client.
 
     A client is asked to wait one latency SLO: by then every job that is now queued has its outcome.
     """
     message = _cut(f"{receipt.outcome.value} ({receipt.reason.value}): {receipt.detail}")
-    parameters = receipt_parameters(receipt)
+    parameters = receipt_parameters(receipt, choice)
     if receipt.reason in (Reason.ACCURACY_UNREACHABLE, Reason.BAD_INPUT):
         return Refusal(BAD_REQUEST, message, None, parameters)
     if receipt.outcome is State.FAILED:

@@ -22,6 +22,7 @@ from mosel.frontend import codes, protocol
 from mosel.frontend.bodies import Bodies, ClientGoneError
 from mosel.frontend.calls import of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
+from mosel.frontend.dashboard.page import page
 from mosel.frontend.keys import Keys
 from mosel.frontend.metrics import CONTENT_TYPE
 from mosel.frontend.service import Service
@@ -100,11 +101,11 @@ class HttpApp:
         call = request.call if tenant is None else of_tenant(request.call, tenant)
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
         if outcome.outputs is None:
-            return _refused(codes.refusal_of_receipt(outcome.receipt))
+            return _refused(codes.refusal_of_receipt(outcome.receipt, outcome.choice))
         head = {"model_name": target.model, "model_version": version}
         if request.call.id:
             head["id"] = request.call.id
-        parameters = receipt_parameters(outcome.receipt)
+        parameters = receipt_parameters(outcome.receipt, outcome.choice)
         return _found(protocol.encode(head, parameters, outcome.outputs, request))
 
 
@@ -131,8 +132,19 @@ def rest_app(service: Service) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
+    async def dashboard(_: Request) -> Response:
+        return Response(page().content, headers=page().headers, media_type="text/html")
+
+    async def dashboard_state(request: Request) -> Response:
+        since = request.query_params.get("since", "0")
+        if not since.isascii() or not since.isdigit() or len(since) > 18:
+            raise InputError(f"since is {since[:40]!r}; expected a second of this server's clock")
+        return _json(codes.OK, service.dashboard(int(since)), {"Cache-Control": "no-store"})
+
     return Starlette(
         routes=[
+            Route("/", dashboard),
+            Route("/dashboard/state", dashboard_state),
             Route("/v2", server),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),

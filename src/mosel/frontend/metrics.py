@@ -18,14 +18,18 @@ from prometheus_client.samples import Sample
 
 from mosel.core.clock import to_s
 from mosel.core.errors import MoselError
-from mosel.core.states import OUTCOMES, State
-from mosel.core.types import Job, Receipt
+from mosel.core.states import OUTCOMES
+from mosel.core.types import Batch, Job, Receipt
+from mosel.frontend.best import Best
 from mosel.online.channel import WorkerState
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Snapshot
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SLACK_S = (-10, -1, -0.1, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_ACCURACY = (0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_ERRORS = (-0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _TIME_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
 
@@ -35,9 +39,11 @@ class Metrics:
     Args:
         models: the names of the models that are served.
         snapshot: gives the engine's counters as they stand.
+        best: knows how accurate jobs could have been.
     """
 
-    def __init__(self, models: Sequence[str], snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, models: Sequence[str], snapshot: Callable[[], Snapshot], best: Best) -> None:
+        self._best = best
         self._registry = CollectorRegistry()
         self._jobs = self._counter("mosel_jobs", "Jobs by outcome.", ("model", "outcome"))
         self._requests = self._counter(
@@ -49,6 +55,19 @@ class Metrics:
             "mosel_slack_seconds", "Deadline less finish of served and late jobs.", _SLACK_S
         )
         self._time = self._histogram("mosel_job_seconds", "Arrival to finish of served and late jobs.", _TIME_S)
+        self._arrived = self._counter(
+            "mosel_arrived_requests", "Requests of calls that fit their model.", ("model",)
+        )
+        self._reasons = self._counter(
+            "mosel_reasons", "Jobs by the reason of their receipt.", ("model", "reason")
+        )
+        self._given_up = self._histogram(
+            "mosel_accuracy_given_up", "Best accuracy of a job's modalities less its own.", _ACCURACY
+        )
+        self._sizes = self._histogram("mosel_batch_size", "Requests of a batch that ran.", _SIZES)
+        self._errors = self._histogram(
+            "mosel_estimate_error_ratio", "Time of a batch over its estimate, less 1.", _ERRORS
+        )
         # Looking a child up costs as much as checking the call; these are for every job.
         self._outcomes = {
             (model, outcome): (
@@ -64,7 +83,12 @@ class Metrics:
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
         job = receipt.job
-        self._count(job, receipt.outcome)
+        jobs, requests = self._outcomes[job.model, receipt.outcome]
+        jobs.inc()
+        requests.inc(job.requests)
+        self._reasons.labels(job.model, receipt.reason.value).inc()
+        if (given_up := self._best.given_up(receipt)) is not None:
+            self._given_up.labels(job.model).observe(given_up)
         for mode, count in receipt.modes:
             self._runs.labels(job.model, mode).inc(count)
         if receipt.finish_ns is not None:
@@ -72,9 +96,15 @@ class Metrics:
             slack.observe(to_s(job.deadline_ns - receipt.finish_ns))
             time.observe(to_s(receipt.finish_ns - job.arrival_ns))
 
-    def cancelled(self, job: Job) -> None:
-        """Count a job whose client went away, which drops it."""
-        self._count(job, State.DROPPED)
+    def arrived(self, job: Job) -> None:
+        """Count a job that came and fits its model."""
+        self._arrived.labels(job.model).inc(job.requests)
+
+    def ran(self, batch: Batch, took_ns: int) -> None:
+        """Count a batch that ran and took the device so long."""
+        self._sizes.labels(batch.model).observe(batch.size)
+        if batch.expected_ns > 0:
+            self._errors.labels(batch.model).observe(took_ns / batch.expected_ns - 1)
 
     def refused(self, error: MoselError) -> None:
         """Count a call that became no job."""
@@ -92,11 +122,6 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return every metric in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
-
-    def _count(self, job: Job, outcome: State) -> None:
-        jobs, requests = self._outcomes[job.model, outcome]
-        jobs.inc()
-        requests.inc(job.requests)
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -121,6 +146,9 @@ class _EngineCollector(Collector):
         found = self._snapshot()
         yield GaugeMetricFamily("mosel_queued_jobs", "Jobs without an outcome.", value=found.queued_jobs)
         yield GaugeMetricFamily("mosel_backlog_seconds", "Work before each worker.", value=found.backlog_s)
+        yield GaugeMetricFamily(
+            "mosel_queued_requests", "Requests of jobs without an outcome.", value=found.queued_requests
+        )
         yield CounterMetricFamily("mosel_batches", "Batches that ran.", value=found.batches)
         yield CounterMetricFamily(
             "mosel_failed_batches", "Batches on which the model raised.", value=found.failed_batches

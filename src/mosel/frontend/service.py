@@ -6,19 +6,23 @@ known here, nor are protocol codes.
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from mosel import __version__
-from mosel.core.errors import RefusedError, UnknownModelError
+from mosel.core.errors import MoselError, RefusedError, UnknownModelError
+from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
-from mosel.core.types import Job, Receipt
+from mosel.core.types import Batch, Job, Receipt
 from mosel.frontend.accuracies import SOURCE_KEY
+from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.calls import Call
-from mosel.frontend.checks import Checker, Limits
+from mosel.frontend.checks import Checked, Checker, Limits
+from mosel.frontend.dashboard.state import state
+from mosel.frontend.history import History
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.quotas import Quotas
 from mosel.models.base import Model, Tensor
@@ -41,16 +45,20 @@ class Engine(Protocol):
     def snapshot(self) -> Snapshot:
         """Return its counters."""
 
+    def watch(self, ran: Callable[[Batch, int], None]) -> None:
+        """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
+
     async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
         """Run a job; cancelling the awaiting task cancels the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A job's receipt, and the outputs asked for with their declarations; None where it has no outputs."""
+    """A job's receipt, the outputs asked for with their declarations, if it has any, and why its modes."""
 
     receipt: Receipt
     outputs: tuple[tuple[Tensor, NDArray[Any]], ...] | None
+    choice: Choice | None = None
 
 
 class Service:
@@ -84,7 +92,11 @@ class Service:
             name: Checker(one.model, one.profile, self.limits, tenants) for name, one in self._served.items()
         }
         self._numbers = itertools.count(1)
-        self.metrics = Metrics(tuple(self._served), engine.snapshot)
+        self._best = Best(one.profile for one in self._served.values())
+        self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best)
+        self._history = History(engine.now_ns)
+        self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
+        engine.watch(self.metrics.ran)
 
     @property
     def ready(self) -> bool:
@@ -150,13 +162,42 @@ class Service:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
         self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
+        answer = await self._run(checked)
+        choice = self._ended(answer.receipt)
+        return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
+
+    def dashboard(self, since_s: int) -> dict[str, object]:
+        """Return what the dashboard shows, with the seconds of the server's clock from `since_s` on."""
+        return state(
+            self._history,
+            self._engine.snapshot(),
+            ready=self._engine.ready,
+            settings=self._settings,
+            modes=self._modes,
+            since_s=since_s,
+        )
+
+    async def _run(self, checked: Checked) -> Answer:
+        """Let the engine run a job, and take down that it came."""
+        job = checked.job
+        self.metrics.arrived(job)
+        self._history.arrived(job)
         try:
-            answer = await self._engine.submit(checked.job, checked.inputs)
+            return await self._engine.submit(job, checked.inputs)
         except asyncio.CancelledError:
-            self.metrics.cancelled(checked.job)
+            now_ns = self._engine.now_ns()
+            self._ended(Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns))
             raise
-        self.metrics.answered(answer.receipt)
-        return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs))
+        except MoselError:
+            self._history.failed(job)
+            raise
+
+    def _ended(self, receipt: Receipt) -> Choice:
+        """Take down what became of a job, and return why it ran in its modes."""
+        choice = self._best.choice(receipt)
+        self.metrics.answered(receipt)
+        self._history.ended(receipt, choice)
+        return choice
 
     def _find(self, name: str, version: str) -> ServedModel:
         served = self._served.get(name)

@@ -68,6 +68,7 @@ class Snapshot:
         decisions: wall times of the scheduler's decisions.
         split_batches: batches that memory did not hold, so that they ran in pieces.
         backlog_s: work before each worker, in seconds.
+        queued_requests: of those jobs.
     """
 
     queued_jobs: int
@@ -78,6 +79,7 @@ class Snapshot:
     decisions: Decisions
     split_batches: int = 0
     backlog_s: float = 0.0
+    queued_requests: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +133,7 @@ class Engine:
             seed=config.seed,
             options=config.options,
         )
+        self._watchers: list[Callable[[Batch, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
         make = channels or process_channels(models, config)
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
@@ -238,7 +241,12 @@ class Engine:
             lost_workers=self._lost_workers,
             workers=tuple(channel.state.value for channel in self._channels),
             decisions=self._decisions.summary(),
+            queued_requests=sum(live.job.requests for live in self._live.values()),
         )
+
+    def watch(self, ran: Callable[[Batch, int], None]) -> None:
+        """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
+        self._watchers.append(ran)
 
     async def _finish(self, limit_s: float) -> None:
         try:
@@ -271,6 +279,8 @@ class Engine:
             case Finished():
                 self._batches += 1
                 self._split_batches += bool(news.fits)
+                for ran in self._watchers:
+                    ran(self._sent[news.batch][0], news.took_ns)
                 self._keep(news, outputs or {})
             case BatchFailed(batch):
                 self._failed_batches += 1

@@ -24,6 +24,8 @@ COMMANDS = {
     "and record what became of every job.",
     "chaos": "Bring faults upon a server of its own under load, and check that every job is accounted for.",
     "report": "Make one HTML file, with a table and plots, from run directories.",
+    "reproduce": "Reproduce the paper's figures and tables, and more, from profiles, as one HTML report "
+    "and CSV files.",
 }
 
 USAGE_STATUS, FAILURE_STATUS, INTERRUPTED_STATUS = 2, 1, 128 + 2

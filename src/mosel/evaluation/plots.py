@@ -71,7 +71,7 @@ def shade(index: int, count: int) -> str:
 
 def load(runs: Sequence[Drawn]) -> str:
     """Arrivals and on-time throughput over time."""
-    with _figure() as (figure, out):
+    with figure_in() as (figure, out):
         axes = figure.subplots()
         edges = _edges(runs)
         groups = [runs[:1]] if _same_arrivals(runs) else [[each] for each in runs]
@@ -82,14 +82,14 @@ def load(runs: Sequence[Drawn]) -> str:
         for index, each in enumerate(runs):
             rates = curves.on_time_rps(each.run.jobs, edges)
             axes.plot(_middles(edges), rates, color=colour(index), label=each.name)
-        _label(axes, "time (s)", "requests per second")
-        _legend(axes)
+        label(axes, "time (s)", "requests per second")
+        legend(axes)
     return out.getvalue()
 
 
 def violations(runs: Sequence[Drawn]) -> str:
     """Violation ratio of every 4 seconds over time, and its distribution (the paper's Fig. 5)."""
-    with _figure() as (figure, out):
+    with figure_in() as (figure, out):
         over_time, spread = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
         edges = curves.edges_s(_last_arrival_s(runs), curves.WINDOW_S)
         boxes = []
@@ -99,8 +99,8 @@ def violations(runs: Sequence[Drawn]) -> str:
             boxes.append(ratios[~np.isnan(ratios)])
         _boxes(spread, boxes)
         over_time.set_ylim(-0.03, 1.03)
-        _label(over_time, "time of arrival (s)", f"violation ratio, every {curves.WINDOW_S:g} s")
-        _legend(over_time)
+        label(over_time, "time of arrival (s)", f"violation ratio, every {curves.WINDOW_S:g} s")
+        legend(over_time)
     return out.getvalue()
 
 
@@ -108,7 +108,7 @@ def accuracy(runs: Sequence[Drawn]) -> str:
     """The distribution of the accuracies of jobs served on time, one panel a run (the paper's Fig. 6)."""
     found = [curves.accuracies(each.run.jobs) for each in runs]
     edges = _accuracy_edges(found)
-    with _figure(_panels_in(runs)) as (figure, out):
+    with figure_in(_panels_in(runs)) as (figure, out):
         panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for index, (axes, each, values) in enumerate(zip(panels, runs, found, strict=True)):
             if len(values):
@@ -124,7 +124,7 @@ def accuracy(runs: Sequence[Drawn]) -> str:
 
 def completion(runs: Sequence[Drawn]) -> str:
     """The distribution of completion times, with the latency SLO where there is one for all."""
-    with _figure() as (figure, out):
+    with figure_in() as (figure, out):
         axes = figure.subplots()
         for index, each in enumerate(runs):
             _cumulative(axes, curves.completion_s(each.run.jobs), index, each.name)
@@ -134,41 +134,41 @@ def completion(runs: Sequence[Drawn]) -> str:
         slowest = max((float(values[-1]) for values in _completions(runs)), default=1.0)
         if slowest > 4 * max(slos_s, default=1.0):
             axes.set_xscale("log")
-        _label(axes, "completion time (s)", "share of finished jobs")
-        _legend(axes)
+        label(axes, "completion time (s)", "share of finished jobs")
+        legend(axes)
     return out.getvalue()
 
 
 def slack(runs: Sequence[Drawn]) -> str:
     """How long before its deadline each finished job was done; what is left of 0 was late."""
-    with _figure() as (figure, out):
+    with figure_in() as (figure, out):
         axes = figure.subplots()
         for index, each in enumerate(runs):
             _cumulative(axes, curves.slack_s(each.run.jobs), index, each.name)
         axes.axvline(0, color=INK, linewidth=1, linestyle=(0, (3, 3)), label="deadline")
         longest = max((slo for each in runs for slo in curves.latency_slos_s(each.run.jobs)), default=1.0)
         axes.set_xlim(max(axes.get_xlim()[0], -2 * longest), longest)
-        _label(axes, "slack when finished (s)", "share of finished jobs")
-        _legend(axes)
+        label(axes, "slack when finished (s)", "share of finished jobs")
+        legend(axes)
     return out.getvalue()
 
 
 def queue(runs: Sequence[Drawn]) -> str:
     """How many jobs are in the system over time."""
-    with _figure() as (figure, out):
+    with figure_in() as (figure, out):
         axes = figure.subplots()
         at_s = np.linspace(0, max(curves.horizon_s(each.run.jobs) for each in runs), 400)
         for index, each in enumerate(runs):
             axes.plot(at_s, curves.jobs_in_system(each.run.jobs, at_s), color=colour(index), label=each.name)
-        _label(axes, "time (s)", "jobs without an outcome")
-        _legend(axes)
+        label(axes, "time (s)", "jobs without an outcome")
+        legend(axes)
     return out.getvalue()
 
 
 def modes(runs: Sequence[Drawn]) -> str:
     """The share of each mode over time, one panel a run."""
     names = curves.mode_names(batch for each in runs for batch in each.run.batches)
-    with _figure(0.6 + 0.95 * len(runs), WIDE_IN) as (figure, out):
+    with figure_in(0.6 + 0.95 * len(runs), WIDE_IN) as (figure, out):
         panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         edges = _edges(runs)
         for axes, each in zip(panels, runs, strict=True):
@@ -188,7 +188,7 @@ def modes(runs: Sequence[Drawn]) -> str:
 
 
 @contextmanager
-def _figure(height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN) -> Iterator[tuple[Figure, io.StringIO]]:
+def figure_in(height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN) -> Iterator[tuple[Figure, io.StringIO]]:
     """Yield a figure and the text that holds it, with colours of the page, once the block is left."""
     out = io.StringIO()
     with mpl.rc_context(_STYLE):
@@ -279,12 +279,14 @@ def _stacked(axes: Axes, shares: Floats, edges: Floats) -> None:
         base = base + share
 
 
-def _label(axes: Axes, x: str, y: str) -> None:
+def label(axes: Axes, x: str, y: str) -> None:
+    """Name the axes, with their units."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if axes.get_xscale() != "log":
         axes.margins(x=0.01)
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
+    """Put the legend above the axes."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, handlelength=1.4, columnspacing=1.6)

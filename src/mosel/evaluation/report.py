@@ -70,7 +70,7 @@ def page(runs: Sequence[Drawn], title: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_CSS}</style></head><body><main>"
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
         f"<header><h1>{escape(title)}</h1><p>{escape(_subtitle(runs))}</p></header>"
         f"{_outcomes(runs)}{_table(runs)}<div class=figures>{cards}</div>"
         f"<footer>mosel {escape(__version__)}. Shares are of requests; one is on time only if every request "
@@ -142,7 +142,7 @@ _DARK = (
     "--m0:#dcebfb;--m1:#aed2f6;--m2:#7fb6ee;--m3:#5597dd;--m4:#3a78bd;--m5:#295a92;--m6:#1e4068;"
     "--ok:#3fae8a;--late:#f0a945;--dropped:#4d5866;--rejected:#333c47;--failed:#f0708a"
 )
-_CSS = f"""
+CSS = f"""
 :root{{color-scheme:light dark;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
 *{{box-sizing:border-box}}

@@ -1,0 +1,40 @@
+"""The workloads that experiments share, sized after each profile as §7.1 sizes them after each model."""
+
+from mosel.core.tables import Profile
+from mosel.evaluation.arrivals import Recipe
+from mosel.evaluation.experiments.lab import Lab
+from mosel.evaluation.experiments.trials import paper_capacity_rps
+
+PAPER_POLICIES = ("none", "random", "aggressive", "paper")
+OURS = ("none+batching", "optimized", "joint")
+POLICIES = PAPER_POLICIES + OURS
+COMPARED = ("none", "none+batching", "paper", "joint")
+"""Where a picture has no room for all."""
+
+LEAST_RPS = 5.0
+LEAST_DURATION_S = 12.0
+MOST_REQUESTS = 20_000
+"""Fast models get shorter workloads, so that all experiments take minutes."""
+
+
+def duration_s(lab: Lab, rate_rps: float) -> float:
+    """Return how long jobs arrive: as asked, but no more than `MOST_REQUESTS` if that leaves three windows."""
+    return min(lab.duration_s, max(LEAST_DURATION_S, round(MOST_REQUESTS / rate_rps)))
+
+
+def paper_recipe(lab: Lab, profile: Profile, seed: int) -> Recipe:
+    """Return §7.1's workload: a day's shape from 5 requests a second to twice the profile's capacity."""
+    capacity = paper_capacity_rps(profile)
+    return Recipe(
+        "bursty",
+        duration_s(lab, capacity),
+        seed,
+        least_rps=min(LEAST_RPS, capacity / 4),
+        most_rps=2 * capacity,
+    )
+
+
+def at_load(lab: Lab, profile: Profile, load: float, seed: int, kind: str = "bursty") -> Recipe:
+    """Return a workload whose mean rate is a multiple of the profile's capacity; latency SLO 1 s."""
+    rate = load * paper_capacity_rps(profile)
+    return Recipe(kind, duration_s(lab, rate), seed, rate_rps=rate)

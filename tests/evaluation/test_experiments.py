@@ -1,0 +1,144 @@
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mosel.cli import run
+from mosel.core.tables import Profile, write_profile
+from mosel.evaluation.arrivals import Recipe
+from mosel.evaluation.experiments import EXPERIMENTS, Lab
+from mosel.evaluation.experiments.fig8 import lower_precision
+from mosel.evaluation.experiments.lab import code_digest
+from mosel.evaluation.experiments.trials import Trial, paper_capacity_rps, run_trial
+
+from .stand_ins import CHEAP, profile
+
+RECIPE = Recipe("bursty", 4.0, 0, rate_rps=20)
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """A lab with one slow profile of two precisions, that keeps nothing."""
+    return Lab({"small": two_precisions()}, {"small": "0"}, seeds=1, duration_s=4.0, quick=True, keep=False)
+
+
+def two_precisions() -> Profile:
+    """A profile whose int8 modes take a third of the time."""
+    made = profile(cheap_ms=20, full_ms=200)
+    faster = [
+        msgspec.structs.replace(
+            mode,
+            precision="int8",
+            latency_s=tuple(value / 3 for value in mode.latency_s),
+            latency_p99_s=tuple(value / 3 for value in mode.latency_p99_s),
+        )
+        for mode in made.modes
+    ]
+    return msgspec.structs.replace(made, modes=(*made.modes, *faster))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_gives_numbers(lab: Lab, name: str) -> None:
+    """Each experiment has rows as wide as its header, and the same rows again unless they are wall times."""
+    section = EXPERIMENTS[name](lab)
+    assert section.name == name
+    assert section.numbers.rows
+    assert {len(row) for row in section.numbers.rows} == {len(section.numbers.columns)}
+    assert all(figure.svg.startswith("<svg") for figure in section.figures)
+    again = EXPERIMENTS[name](lab)
+    assert section.wall or again == section
+
+
+def test_capacity_is_that_of_the_paper_s_job_sizes() -> None:
+    """Where latency is proportional to the batch, capacity is one over the latency of one request."""
+    assert paper_capacity_rps(profile(full_ms=10)) == pytest.approx(100)
+
+
+def test_a_believed_latency_changes_decisions_not_the_world() -> None:
+    """A scheduler that takes a batch for shorter than it is sees it take its true time nevertheless."""
+    slow = profile(cheap_ms=30, full_ms=100)
+    honest = run_trial(Trial("none", RECIPE), slow)
+    misled = run_trial(Trial("none", RECIPE, believed=0.2), slow)
+    assert misled.jct_mean_s == honest.jct_mean_s
+    assert run_trial(Trial("joint", RECIPE, believed=5.0), slow) != run_trial(Trial("joint", RECIPE), slow)
+
+
+def test_trials_can_be_held_to_some_modes() -> None:
+    """A precision, or a number of modalities, leaves only the modes that have it."""
+    made = two_precisions()
+    fast = run_trial(Trial("none", RECIPE, precision="int8"), made)
+    assert fast.on_time > run_trial(Trial("none", RECIPE, precision="float32"), made).on_time
+    one = run_trial(Trial("none", RECIPE, modalities=1), profile())
+    assert one.accuracies
+    assert {accuracy for accuracy, _ in one.accuracies} == {profile().mode_named(CHEAP).accuracy}
+
+
+def test_the_lower_precision_is_the_fastest_that_has_all_modalities() -> None:
+    """A profile of one precision has none that is lower."""
+    assert lower_precision(two_precisions()) == "int8"
+    assert lower_precision(profile()) == ""
+
+
+def test_tenants_are_told_apart() -> None:
+    """Two tenants' shares add up to that of all requests together."""
+    hurried, patient = replace(RECIPE, latency_slo_s=0.05), replace(RECIPE, latency_slo_s=5.0, seed=1)
+    found = run_trial(Trial("none+batching", hurried, other=patient), profile(full_ms=30))
+    shares = dict(found.tenants)
+    assert shares["first"] < found.on_time < shares["second"]
+
+
+def test_outcomes_are_kept_for_the_same_trial_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept outcome is used again for its own trial and profile, and made anew where its file is broken."""
+    monkeypatch.setenv("MOSEL_CACHE", str(tmp_path))
+    keeping = Lab({"p": profile()}, {"p": "a"}, keep=True)
+    first = keeping.trials([("p", Trial("none", RECIPE))])
+    (kept,) = (tmp_path / "reproduce").glob("*.json")
+    changed = msgspec.structs.replace(first[0], on_time=0.125)
+    kept.write_bytes(msgspec.json.encode(changed))
+    assert keeping.trials([("p", Trial("none", RECIPE))]) == [changed]
+    assert replace(keeping, sha256={"p": "b"}).trials([("p", Trial("none", RECIPE))]) == first
+    kept.write_bytes(b"{")
+    assert keeping.trials([("p", Trial("none", RECIPE))]) == first
+    assert len(code_digest()) == 64
+
+
+def test_the_command_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    """`mosel reproduce` writes one HTML file without links to elsewhere, and a CSV for each experiment."""
+    write_profile(profile(full_ms=100), tmp_path / "small.json")
+    words = ["reproduce", "fig1", "table2", "--profile", str(tmp_path / "small.json"), "--quick", "--fresh"]
+    assert run([*words, "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html",
+        "fig1.csv",
+        "wall-table2.csv",
+    }
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What modalities cost" in page
+    assert not [mark for mark in ("src=", "<script", "<link", "url(http") if mark in page]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fig9"], "fig9"),
+        (["fig1", "--profile", "small.json", "--seeds", "0"], "--seeds 0"),
+        (["fig1", "--profile", "small.json", "--duration", "1"], "at least 4 seconds"),
+        (["fig1"], "no profile"),
+        (["fig1", "--profile", "small.json", "--profile", "other/small.json"], "same file name"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What cannot be reproduced is said with what was expected."""
+    monkeypatch.chdir(tmp_path)
+    write_profile(profile(), tmp_path / "small.json")
+    assert run(["reproduce", *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1

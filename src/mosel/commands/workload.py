@@ -9,7 +9,10 @@ from cyclopts import Parameter
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.evaluation.arrivals import Recipe, capacity_rps, generate
+from mosel.evaluation.traces import Counts, read_counts
 from mosel.evaluation.workload import Workload, format_workload, merged, write_workload
+
+DURATION_S = 40.0
 
 
 def workload(
@@ -20,7 +23,10 @@ def workload(
     load: float | None = None,
     min_rate: float | None = None,
     max_rate: float | None = None,
-    duration: float = 40.0,
+    duration: float | None = None,
+    trace: Path | None = None,
+    start: int = 0,
+    speed: int = 1,
     latency_slo: str = "1.0",
     lacking: float = 0.0,
     seed: int = 0,
@@ -32,14 +38,18 @@ def workload(
     Example: mosel workload bursty --profile profile.json --load 2 --duration 40 -o workload.csv
 
     Args:
-        kind: constant, poisson, or bursty (a day's shape compressed to the duration, with spikes).
+        kind: constant, poisson, bursty (a day's shape compressed to the duration, with spikes), or trace.
         profile: profile.json of the model; accuracy SLOs lie between its modes' lowest and highest accuracy.
             May be repeated: rates are divided evenly among the models, and column `model` names each job's.
-        rate: mean requests per second.
+        rate: mean requests per second; a trace keeps its own counts where no rate is given.
         load: mean rate as a multiple of one over the full mode's latency at batch size 1.
-        min_rate: lowest requests per second of bursty; a quarter of the mean where none is given.
-        max_rate: highest requests per second of bursty; 2.5 times the mean where none is given.
-        duration: seconds.
+        min_rate: lowest requests per second of bursty, a quarter of the mean where none is given, or of trace.
+        max_rate: highest requests per second of bursty, 2.5 times the mean where none is given, or of trace.
+        duration: seconds; 40 by default, or all of a trace.
+        trace: the recorded arrivals, for one profile: `second count` in two columns, a count for each second,
+            Azure's LLM and multi-modal traces, or BurstGPT's.
+        start: the trace's second to begin with.
+        speed: this many seconds of the trace become one.
         latency_slo: seconds, or a multiple of the job's own latency with all modalities, as in 5x.
         lacking: share of jobs that lack one modality, 0 to 1.
         seed: of every draw; the same seed gives the same workload.
@@ -49,10 +59,12 @@ def workload(
     tables = _tables(profile)
     slo_s, factor = _latency_slo(latency_slo)
     share = 1 / len(tables)
+    series = _series(kind, trace, start, speed, len(tables))
+    span_s = duration if duration is not None else DURATION_S if series is None else float(len(series))
     recipes = [
         Recipe(
             kind,
-            duration,
+            span_s,
             seed + place,
             _part(_rate(rate, load, table), share),
             _part(min_rate, share),
@@ -63,14 +75,33 @@ def workload(
         )
         for place, table in enumerate(tables)
     ]
-    each = [generate(recipe, table) for recipe, table in zip(recipes, tables, strict=True)]
+    each = [generate(recipe, table, series) for recipe, table in zip(recipes, tables, strict=True)]
     made = each[0] if len(each) == 1 else merged(each)
     if output is None:
         sys.stdout.write(format_workload(made))
     else:
         write_workload(made, output)
     if not quiet:
-        sys.stderr.write(_note(made, each, duration, tables) + "\n")
+        sys.stderr.write(_note(made, each, span_s, tables) + "\n")
+
+
+def _series(kind: str, trace: Path | None, start: int, speed: int, models: int) -> Counts | None:
+    if (kind == "trace") != (trace is not None):
+        raise UsageError("the kind trace and --trace FILE belong together; give both or neither")
+    if trace is None:
+        if start or speed != 1:
+            raise UsageError("--start and --speed are for a trace; give --trace FILE")
+        return None
+    if models > 1:
+        raise UsageError(f"a trace for {models} profiles; expected one, whose requests it counts")
+    if start < 0 or speed < 1:
+        raise UsageError(f"--start {start}, --speed {speed}; expected whole numbers from 0 and from 1")
+    counts = read_counts(trace)[start:]
+    whole = len(counts) // speed
+    if not whole:
+        raise UsageError(f"--start {start}, --speed {speed}: nothing of the trace is left")
+    summed: Counts = counts[: whole * speed].reshape(whole, speed).sum(axis=1)
+    return summed
 
 
 def _tables(paths: tuple[Path, ...]) -> list[Profile]:

@@ -1,8 +1,8 @@
 """Workloads made to order, after §7.1 of the paper: arrivals, job sizes and SLOs from a seed and a profile.
 
 Each second has its number of requests; jobs of size int(N(1, 6)), at least 1, are drawn until it is reached
-(the last one is cut to fit) and placed inside the second. A real trace is not needed: `bursty` is a day's shape
-compressed to the duration, with Poisson counts and short spikes.
+(the last one is cut to fit) and placed inside the second. `bursty` is a day's shape compressed to the duration,
+with Poisson counts and short spikes; `trace` takes the counts of a recorded series (`traces.py`).
 """
 
 import math
@@ -19,7 +19,9 @@ from mosel.core.types import Job
 from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.workload import Workload
 
-KINDS = ("constant", "poisson", "bursty")
+KINDS = ("constant", "poisson", "bursty", "trace")
+SHAPED = ("bursty", "trace")
+"""Kinds that can be mapped onto a least and a greatest rate."""
 SIZE_MEAN, SIZE_DEVIATION = 1.0, 6.0
 LEAST_OF_MEAN, MOST_OF_MEAN = 0.25, 2.5
 """Where `bursty` is given no least and greatest rate, they are these multiples of the mean."""
@@ -37,9 +39,10 @@ class Recipe:
         kind: one of `KINDS`.
         duration_s: how long jobs arrive.
         seed: of every draw.
-        rate_rps: mean requests per second; None takes the mean that the shape has between the two below.
-        least_rps: lowest rate of `bursty`.
-        most_rps: highest rate of `bursty`, spikes included.
+        rate_rps: mean requests per second; None takes the mean that the shape has between the two below, or
+            a trace's own counts.
+        least_rps: lowest rate of `bursty` or `trace`.
+        most_rps: highest rate of `bursty`, spikes included, or of `trace`.
         latency_slo_s: of every job; None where it is relative.
         latency_factor: latency SLO as a multiple of the job's own latency, alone and with all modalities.
         lacking: share of jobs that lack one modality.
@@ -72,16 +75,21 @@ def full_mode(profile: Profile) -> Mode:
 
 
 @no_collector()
-def generate(recipe: Recipe, profile: Profile) -> Workload:
+def generate(recipe: Recipe, profile: Profile, series: Counts | None = None) -> Workload:
     """Return a workload for `profile`'s model; the same recipe gives the same workload.
 
     Accuracy SLOs are uniform between the lowest and highest accuracy of the modes that the job can run in.
 
+    Args:
+        recipe: what it should be like.
+        profile: of the model.
+        series: for `trace`, the requests of each second; the duration says how many of its seconds are taken.
+
     Raises:
-        UsageError: no request would arrive, or the rates contradict each other.
+        UsageError: no request would arrive, the rates contradict each other, or the series is too short.
     """
     streams = [np.random.default_rng(child) for child in np.random.SeedSequence(recipe.seed).spawn(5)]
-    counts = _counts(recipe, streams[0])
+    counts = _counts(recipe, streams[0]) if series is None else mapped(recipe, series)
     if not counts.sum():
         raise UsageError("the workload would hold no request; give a higher rate or a longer duration")
     sizes, seconds = job_sizes(counts, streams[1])
@@ -125,6 +133,26 @@ def job_sizes(counts: Counts, rng: np.random.Generator) -> tuple[Counts, Counts]
     return np.concatenate(sizes), seconds
 
 
+def mapped(recipe: Recipe, series: Counts) -> Counts:
+    """Return a series' counts on the recipe's rates: from least to greatest (§7.1), or with its mean.
+
+    Parts of a request are carried over to the next second, so that none is lost.
+    """
+    steps = math.ceil(recipe.duration_s)
+    if steps > len(series):
+        raise UsageError(f"a duration of {steps:,} s; expected at most the {len(series):,} s of the trace")
+    rates = series[:steps].astype(np.float64)
+    low, high = float(rates.min()), float(rates.max())
+    if recipe.least_rps is not None and recipe.most_rps is not None:
+        if recipe.least_rps > recipe.most_rps:
+            raise UsageError(f"rates {recipe.least_rps:g} ≤ {recipe.most_rps:g} do not hold")
+        spread = (rates - low) / (high - low) if high > low else np.zeros(steps)
+        rates = recipe.least_rps + (recipe.most_rps - recipe.least_rps) * spread
+    elif recipe.rate_rps is not None and rates.mean() > 0:
+        rates = rates * (recipe.rate_rps / rates.mean())
+    return _whole(rates)
+
+
 def day_shape(steps: int, rng: np.random.Generator) -> Floats:
     """Return one day's load in `steps` steps, from 0 at its lowest to 1 at its highest.
 
@@ -148,11 +176,15 @@ def _recipe_problem(recipe: Recipe) -> str | None:
         return f"duration {recipe.duration_s} s; expected seconds > 0"
     if any(rate is not None and not _positive(rate) for rate in given):
         return f"rates {given}; expected requests per second > 0"
-    if recipe.kind != "bursty" and given[1:] != (None, None):
+    if recipe.kind not in SHAPED and given[1:] != (None, None):
         return (
             f"a least or greatest rate has no meaning for {recipe.kind}; give it with bursty, or leave it out"
         )
-    if recipe.rate_rps is None and (recipe.kind != "bursty" or None in given[1:]):
+    if recipe.kind == "trace":
+        pair = given[1] is None or given[2] is None
+        if (pair and given[1:] != (None, None)) or (not pair and given[0] is not None):
+            return f"rates {given}; expected for a trace both ends, or a mean, or none of them"
+    elif recipe.rate_rps is None and (recipe.kind != "bursty" or None in given[1:]):
         return "no rate; give --rate or --load, or for bursty both --min-rate and --max-rate"
     slos = (recipe.latency_slo_s, recipe.latency_factor)
     if (slos[0] is None) == (slos[1] is None) or not all(slo is None or _positive(slo) for slo in slos):
@@ -175,6 +207,12 @@ def _counts(recipe: Recipe, rng: np.random.Generator) -> Counts:
         raise UsageError(f"{expected.sum():,.0f} requests; expected at most {REQUEST_LIMIT:,}")
     if recipe.kind != "constant":
         return rng.poisson(expected).astype(np.int64)
+    return _whole(expected)
+
+
+def _whole(expected: Floats) -> Counts:
+    if expected.sum() > REQUEST_LIMIT:
+        raise UsageError(f"{expected.sum():,.0f} requests; expected at most {REQUEST_LIMIT:,}")
     reached = np.floor(np.cumsum(expected) + 1e-9).astype(np.int64)
     return np.diff(reached, prepend=0)
 

@@ -36,7 +36,8 @@ def test_wheel_holds_what_ships(wheel: Path) -> None:
     wanted = {
         f"mosel/{file.relative_to(package)}"
         for file in package.rglob("*")
-        if file.suffix in {".py", ".typed", ".npz", ".safetensors", ".txt", ".js", ".css", ".html"}
+        if file.suffix
+        in {".py", ".typed", ".npz", ".safetensors", ".txt", ".js", ".css", ".html", ".proto", ".binpb"}
     }
     assert "mosel/py.typed" in wanted
     assert wanted == {name for name in names if name.startswith("mosel/")}

@@ -96,7 +96,7 @@ def elsewhere() -> Device:
 
 
 class Server:
-    """A running `mosel serve`; `url` is where, `notes` what it has said on stderr."""
+    """A running `mosel serve`; `url` is where (`grpc` for gRPC), `notes` what it has said on stderr."""
 
     def __init__(self, folder: Path, words: Sequence[str] = (), *, profiled: bool = True) -> None:
         (folder / "small_model.py").write_text(SOURCE)
@@ -104,7 +104,7 @@ class Server:
             write_profile(make_profile(), folder / "profile.json")
             words = ("--profile", "profile.json", *words)
         self.notes: list[str] = []
-        self.url = ""
+        self.url = self.grpc = ""
         self._told = threading.Event()
         self.process = subprocess.Popen(
             [sys.executable, "-c", MAIN, "serve", WORD, *words, "--http", "127.0.0.1:0"],
@@ -148,6 +148,8 @@ class Server:
     def _read(self, stderr: IO[str]) -> None:
         for line in stderr:
             self.notes.append(line.rstrip())
+            if line.startswith("listening on grpc://"):
+                self.grpc = line.split("grpc://")[1].strip()
             if line.startswith("serving "):
                 self.url = line.split(" on ")[1].split()[0]
                 self._told.set()

@@ -14,6 +14,7 @@ from mosel.core.files import allow_open_files
 from mosel.core.tables import Profile, read_profile
 from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
+from mosel.frontend.grpc import GrpcServer
 from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import read_keys
 from mosel.frontend.quotas import Quotas
@@ -43,6 +44,7 @@ def serve(
     accuracy: Path | None = None,
     policy: str | None = None,
     http: str | None = None,
+    grpc: str | None = None,
     workers: int | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -62,6 +64,7 @@ def serve(
         accuracy: a JSON file {"mode": accuracy} that replaces the profile's accuracies.
         policy: how jobs are scheduled (default: joint).
         http: HOST:PORT to listen on; port 0 takes a free one (default: 127.0.0.1:8000).
+        grpc: HOST:PORT to listen on for gRPC too; port 0 takes a free one (default: no gRPC).
         workers: how many worker processes (default: 1).
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
         threads: CPU threads of each worker (default: 1).
@@ -77,6 +80,7 @@ def serve(
         "accuracy": None if accuracy is None else str(accuracy),
         "policy": policy,
         "http": http,
+        "grpc": grpc,
         "workers": workers,
         "device": device,
         "threads": threads,
@@ -101,6 +105,7 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
     keys = read_keys(Path(config.keys)) if config.keys else None
     door = Door(config.connections, config.tls_certificate, config.tls_key)
     door.check()
+    tls = (config.tls_certificate, config.tls_key) if config.tls_certificate and config.tls_key else None
     options = scheduler_options(config)
     with ExitStack() as stack:
         listening = stack.enter_context(listen(parse_address(config.http)))
@@ -130,7 +135,8 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             "seed": config.seed,
         }
         service = Service(engine, served, config.limits, settings, config.tenants, Quotas(config.quotas))
-        run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door)
+        beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
+        run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
         say(service.metrics.last_words())
 
 

@@ -55,6 +55,16 @@ class Bodies:
             raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def hold(self, size: int) -> None:
+        """Count so many bytes, which are here already, as held.
+
+        Raises:
+            TooLargeError: they are over the limit of one body.
+            RefusedError: too much is held already.
+        """
+        self._check(size, size)
+        self._held += size
+
     def release(self, size: int) -> None:
         """Count so many bytes as held no more."""
         self._held -= size

@@ -36,12 +36,14 @@ class Call:
         id: the client's own name for it, echoed in the answer; may be empty.
         parameters: of the request, as they arrived.
         outputs: the names of the outputs that are asked for; empty means all.
+        limit_ns: how long after its arrival the caller gives up, as the protocol itself says; None if never.
     """
 
     inputs: tuple[Input, ...]
     id: str = ""
     parameters: Mapping[str, object] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    limit_ns: int | None = None
 
 
 def of_tenant(call: Call, tenant: str) -> Call:

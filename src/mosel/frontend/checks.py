@@ -76,13 +76,14 @@ class Checker:
         requests = self._requests(call.inputs)
         modalities = self._modalities(inputs)
         wishes = read_parameters(call.parameters, self._defaults)
+        latency_ns = wishes.latency_ns if call.limit_ns is None else min(wishes.latency_ns, call.limit_ns)
         job = Job(
             id=job_id,
             model=self._model.name,
             requests=requests,
             accuracy_slo=wishes.accuracy_slo,
             arrival_ns=arrival_ns,
-            deadline_ns=arrival_ns + wishes.latency_ns,
+            deadline_ns=arrival_ns + latency_ns,
             modalities=modalities,
             weight=wishes.weight,
             tenant=wishes.tenant,

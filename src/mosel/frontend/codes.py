@@ -1,20 +1,22 @@
-"""The only place that knows protocol codes: an error or a receipt becomes an HTTP status (`docs/formats.md`).
+"""The only place that knows protocol codes: an error or a receipt becomes a status (`docs/formats.md`).
 
-| what happened | HTTP |
-| --- | --- |
-| served, late | 200 |
-| bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 |
-| an API key that is missing or not known | 401 |
-| a model, or a path, that is not there | 404 |
-| a request that takes too long to arrive | 408 |
-| a body over the server's limit | 413 |
-| headers over it | 431 |
-| refused on arrival, dropped, overloaded, draining, loading | 503 with Retry-After |
-| a model or a worker failed | 500 |
+| what happened | HTTP | gRPC |
+| --- | --- | --- |
+| served, late | 200 | OK |
+| bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 | INVALID_ARGUMENT |
+| an API key that is missing or not known | 401 | UNAUTHENTICATED |
+| a model, or a path, that is not there | 404 | NOT_FOUND, UNIMPLEMENTED |
+| a request that takes too long to arrive | 408 | – |
+| a body over the server's limit | 413 | RESOURCE_EXHAUSTED |
+| headers over it | 431 | RESOURCE_EXHAUSTED |
+| refused on arrival, dropped, overloaded, draining, loading | 503, Retry-After | UNAVAILABLE, `retry-after` |
+| a model or a worker failed | 500 | INTERNAL |
 """
 
 import math
 from dataclasses import dataclass, field
+
+from grpc import StatusCode
 
 from mosel.core.clock import to_s
 from mosel.core.errors import (
@@ -32,6 +34,16 @@ from mosel.frontend.calls import Parameter, receipt_parameters
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
 NOT_ALLOWED, TOO_LARGE, TOO_SLOW, HEAD_TOO_LARGE = 405, 413, 408, 431
+
+GRPC = {
+    BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
+    UNAUTHORIZED: StatusCode.UNAUTHENTICATED,
+    NOT_FOUND: StatusCode.NOT_FOUND,
+    TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
+    UNAVAILABLE: StatusCode.UNAVAILABLE,
+    INTERNAL: StatusCode.INTERNAL,
+}
+"""The status of a refusal in gRPC."""
 
 MESSAGE_LIMIT = 2000
 """Characters of a message: it may repeat what a client sent."""

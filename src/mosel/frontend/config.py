@@ -39,6 +39,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         accuracy: a JSON file of accuracies that replace the profile's.
         policy: how jobs are scheduled.
         http: HOST:PORT to listen on; port 0 takes a free one.
+        grpc: HOST:PORT to listen on for gRPC too; empty: no gRPC.
         workers: how many worker processes.
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
@@ -67,6 +68,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accuracy: str | None = None
     policy: str = DEFAULT
     http: str = "127.0.0.1:8000"
+    grpc: str = ""
     workers: Count = 1
     device: str = ""
     threads: Count = 1

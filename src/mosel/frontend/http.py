@@ -7,7 +7,7 @@ in `service.py`, how bodies look in `protocol.py`, what a status means in `codes
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from starlette.applications import Starlette
@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mosel.core.errors import InputError, MoselError
+from mosel.core.errors import InputError, MoselError, TooLargeError
 from mosel.frontend import codes, protocol
-from mosel.frontend.bodies import Bodies, ClientGoneError
+from mosel.frontend.bodies import ClientGoneError
 from mosel.frontend.calls import of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
 from mosel.frontend.dashboard.page import page
@@ -34,6 +34,9 @@ OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 """What needs no key: it tells nothing but that the server is there."""
 
 _LOG = logging.getLogger("mosel.http")
+OBJECT_BYTES = 64 << 10
+"""Of a body that is not an inference request."""
+
 _JSON, _OCTETS = b"application/json", b"application/octet-stream"
 _HEADER_LENGTH = b"inference-header-content-length"
 
@@ -45,7 +48,7 @@ class HttpApp:
         self._service = service
         self._keys = keys or Keys()
         self._rest = rest_app(service)
-        self._bodies = Bodies(service.limits)
+        self._bodies = service.bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -129,6 +132,30 @@ def rest_app(service: Service) -> Starlette:
         is_ready = service.model_ready(name, version)
         return _json(codes.OK if is_ready else codes.UNAVAILABLE, {"name": name, "ready": is_ready})
 
+    async def config(request: Request) -> Response:
+        return _json(codes.OK, service.model_config(*_named(request)))
+
+    async def statistics(request: Request) -> Response:
+        return _json(codes.OK, {"model_stats": service.model_statistics(*_named(request))})
+
+    async def index(request: Request) -> Response:
+        asked = await _read_object(request)
+        if not isinstance(asked.get("ready", False), bool):
+            raise InputError(f"ready is {asked['ready']!r}; expected true or false")
+        return _json(codes.OK, service.repository.index(ready_only=asked.get("ready", False)))
+
+    async def load(request: Request) -> Response:
+        parameters = (await _read_object(request)).get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise InputError(f"parameters is {type(parameters).__name__}; expected an object")
+        service.repository.load(request.path_params["model"], parameters)
+        return _json(codes.OK, {})
+
+    async def unload(request: Request) -> Response:
+        await _read_object(request)
+        await service.repository.unload(request.path_params["model"])
+        return _json(codes.OK, {})
+
     async def metrics(_: Request) -> Response:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
@@ -148,10 +175,18 @@ def rest_app(service: Service) -> Starlette:
             Route("/v2", server),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),
+            Route("/v2/models/stats", statistics),
+            Route("/v2/repository/index", index, methods=["POST"]),
+            Route("/v2/repository/models/{model}/load", load, methods=["POST"]),
+            Route("/v2/repository/models/{model}/unload", unload, methods=["POST"]),
             Route("/v2/models/{model}", model),
+            Route("/v2/models/{model}/config", config),
+            Route("/v2/models/{model}/stats", statistics),
             Route("/v2/models/{model}/ready", model_ready),
             Route("/v2/models/{model}/versions/{version}", model),
             Route("/v2/models/{model}/versions/{version}/ready", model_ready),
+            Route("/v2/models/{model}/versions/{version}/config", config),
+            Route("/v2/models/{model}/versions/{version}/stats", statistics),
             Route("/metrics", metrics),
         ],
         exception_handlers={HTTPException: _on_http_error, MoselError: _on_mosel_error},
@@ -253,18 +288,43 @@ def _refused(refusal: Refusal) -> _Reply:
 
 
 def _named(request: Request) -> tuple[str, str]:
-    return request.path_params["model"], request.path_params.get("version", "")
+    return request.path_params.get("model", ""), request.path_params.get("version", "")
+
+
+async def _read_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in a request's body; an empty body is an empty object.
+
+    Raises:
+        InputError: there is something else in it.
+        TooLargeError: it is over `OBJECT_BYTES`.
+    """
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > OBJECT_BYTES:
+            raise TooLargeError(f"the body is over {OBJECT_BYTES:,} bytes; expected a small JSON object")
+    try:
+        found = orjson.loads(raw or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"the body is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the body is a JSON {type(found).__name__}; expected an object")
+    return found
 
 
 def _json(status: int, content: object, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
+def _other(method: str) -> str:
+    return "GET" if method == "POST" else "GET or POST" if method not in ("GET", "HEAD") else "POST"
+
+
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     said = {
         codes.NOT_FOUND: f"there is no {request.url.path}; the Open Inference Protocol starts at /v2",
-        codes.NOT_ALLOWED: f"{request.url.path} takes GET, not {request.method}",
+        codes.NOT_ALLOWED: f"{request.url.path} takes {_other(request.method)}, not {request.method}",
     }
     headers = dict(error.headers) if error.headers else None
     return _json(error.status_code, {"error": said.get(error.status_code, error.detail)}, headers)

@@ -6,8 +6,6 @@ names them. Raw tensors are views of the body, not copies. What a model expects 
 (`checks.py`), nor what an outcome means (`codes.py`).
 """
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,9 +17,9 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call, Input, Parameter
-from mosel.models.base import DATATYPES, Tensor
+from mosel.frontend.tensors import MOST_DIMENSIONS, WIRE_DTYPES, from_raw, from_values, raw_size
+from mosel.models.base import Tensor
 
-MOST_DIMENSIONS = 32
 JSON_LIMIT_BYTES = 8 << 20
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
@@ -91,7 +89,7 @@ def encode(
     described: list[dict[str, Any]] = []
     tail: list[memoryview] = []
     for tensor, values in outputs:
-        array = np.ascontiguousarray(values, dtype=_wire_dtype(tensor.datatype))
+        array = np.ascontiguousarray(values, dtype=WIRE_DTYPES[tensor.datatype])
         entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(array.shape)}
         if request.raw.get(tensor.name, request.raw_default):
             entry["parameters"] = {"binary_data_size": array.nbytes}
@@ -156,12 +154,15 @@ def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, .
     found = []
     offset = 0
     for tensor in tensors:
-        dtype = _dtype_of(tensor)
+        if tensor.parameters.shared_memory_region is not None:
+            raise InputError(
+                f"input {tensor.name!r}: shared memory regions are not supported; send the tensor in the body"
+            )
         size = tensor.parameters.binary_data_size
         if size is None:
-            array = _from_json(tensor, dtype)
+            array = from_values(tensor, _parse_data(tensor))
         else:
-            array = _from_raw(tensor, dtype, rest[offset : offset + size])
+            array = _from_body(tensor, size, rest[offset : offset + size])
             offset += size
         found.append(Input(tensor.name, tensor.datatype, array))
     if offset != len(rest):
@@ -172,79 +173,18 @@ def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, .
     return tuple(found)
 
 
-def _dtype_of(tensor: _InputTensor) -> np.dtype[Any]:
-    if tensor.parameters.shared_memory_region is not None:
-        raise InputError(
-            f"input {tensor.name!r}: shared memory regions are not supported; send the tensor in the body"
-        )
-    if tensor.datatype not in DATATYPES:
-        raise InputError(
-            f"input {tensor.name!r}: datatype {tensor.datatype!r}; expected one of {', '.join(DATATYPES)}"
-        )
-    return _wire_dtype(tensor.datatype)
-
-
-def _wire_dtype(datatype: str) -> np.dtype[Any]:
-    return _WIRE_DTYPES[datatype]
-
-
-_WIRE_DTYPES = {name: np.dtype(numpy_name).newbyteorder("<") for name, numpy_name in DATATYPES.items()}
-
-
-def _from_raw(tensor: _InputTensor, dtype: np.dtype[Any], raw: memoryview) -> NDArray[Any]:
-    wanted = math.prod(tensor.shape) * dtype.itemsize
+def _from_body(tensor: _InputTensor, size: int, raw: memoryview) -> NDArray[Any]:
+    wanted = raw_size(tensor)
     if tensor.data:
         raise InputError(f"input {tensor.name!r}: has both data and binary_data_size; expected one of them")
-    if tensor.parameters.binary_data_size != wanted:
+    if size != wanted:
         raise InputError(
-            f"input {tensor.name!r}: binary_data_size is {tensor.parameters.binary_data_size}; "
+            f"input {tensor.name!r}: binary_data_size is {size}; "
             f"{tensor.datatype} of shape {tensor.shape} takes {wanted} bytes"
         )
     if len(raw) != wanted:
         raise InputError(f"input {tensor.name!r}: only {len(raw)} of its {wanted} bytes are in the body")
-    array: NDArray[Any] = np.frombuffer(raw, dtype)
-    if dtype.kind == "b":
-        array = np.frombuffer(raw, np.uint8) != 0  # any byte but 0 is true; numpy would keep it as it is
-    return _native(_shaped(array, tensor))
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("="))
-
-
-def _from_json(tensor: _InputTensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    array = _parse_data(tensor)
-    if array.dtype.kind not in _KINDS[dtype.kind] and array.size:
-        raise InputError(
-            f"input {tensor.name!r}: data is no list of {_WORDS[dtype.kind]}; expected {tensor.datatype}"
-        )
-    wanted = math.prod(tensor.shape)
-    if array.size != wanted:
-        raise InputError(
-            f"input {tensor.name!r}: data has {array.size} values; shape {tensor.shape} takes {wanted}"
-        )
-    if dtype.kind in "iu" and array.size:
-        limits = np.iinfo(dtype)
-        if array.min() < limits.min or array.max() > limits.max:
-            raise InputError(
-                f"input {tensor.name!r}: data is out of range; expected {limits.min} to {limits.max}"
-            )
-    try:
-        with np.errstate(over="raise"):
-            return _shaped(array.astype(dtype.newbyteorder("=")), tensor)
-    except FloatingPointError as error:
-        raise InputError(f"input {tensor.name!r}: data is out of range of {tensor.datatype}") from error
-
-
-def _shaped(array: NDArray[Any], tensor: _InputTensor) -> NDArray[Any]:
-    try:
-        return array.reshape(tensor.shape)
-    except ValueError as error:  # a size of 0 beside others whose product is beyond any memory
-        raise InputError(f"input {tensor.name!r}: shape {tensor.shape} cannot be: {error}") from error
-
-
-_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}
-_WORDS = {"b": "true and false", "i": "whole numbers", "u": "whole numbers", "f": "numbers"}
+    return from_raw(tensor, raw)
 
 
 def _parse_data(tensor: _InputTensor) -> NDArray[Any]:

@@ -46,6 +46,16 @@ class RunningEngine(Protocol):
         """Return when it can serve no more, and why."""
 
 
+class Beside(Protocol):
+    """A server of another protocol, such as `GrpcServer`."""
+
+    async def start(self) -> str:
+        """Listen, and return where."""
+
+    async def stop(self, limit_s: float) -> None:
+        """End, after `limit_s` at the latest."""
+
+
 def listen(address: Address) -> socket.socket:
     """Return a socket that listens on `address`.
 
@@ -123,6 +133,7 @@ def run(
     say: Callable[[str], None],
     serving: str,
     door: Door | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Serve until a signal has ended it.
 
@@ -134,13 +145,15 @@ def run(
         say: takes notes for the person who waits.
         serving: the note once jobs are taken.
         door: how clients come in.
+        beside: another protocol's server on the same engine; started here, and stopped.
 
     Raises:
         ExecutionError: the engine cannot start, or it broke.
+        UsageError: `beside` cannot listen.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         server = _Server(_uvicorn_config(app, door or Door()))
-        runner.run(_serve(server, engine, listening, drain_s, say, serving))
+        runner.run(_serve(server, engine, listening, drain_s, say, serving, beside))
 
 
 async def _serve(
@@ -150,10 +163,13 @@ async def _serve(
     drain_s: float,
     say: Callable[[str], None],
     serving: str,
+    beside: Beside | None,
 ) -> None:
     first, second = _signals()
     listen_on = asyncio.create_task(server.serve(sockets=[listening]))
     try:
+        if beside is not None:
+            say(f"listening on {await beside.start()}")
         if await _done_before(engine.start(), first):
             say(serving)
             await _until_ended(engine, first)
@@ -162,6 +178,8 @@ async def _serve(
                 say("ending at once: jobs that are left are dropped")
     finally:
         await engine.stop()
+        if beside is not None:
+            await beside.stop(0 if second.done() else CLOSING_LIMIT_S)
         server.should_exit, server.force_exit = True, second.done()
         await listen_on
 

@@ -19,17 +19,28 @@ from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
 from mosel.frontend.accuracies import SOURCE_KEY
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
+from mosel.frontend.bodies import Bodies
 from mosel.frontend.calls import Call
 from mosel.frontend.checks import Checked, Checker, Limits
+from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
 from mosel.frontend.history import History
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.quotas import Quotas
+from mosel.frontend.repository import Repository
+from mosel.frontend.statistics import Statistics
 from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
 
-EXTENSIONS = ("binary_tensor_data", "schedule_policy")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "schedule_policy",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
 
 
 class Engine(Protocol):
@@ -96,7 +107,11 @@ class Service:
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best)
         self._history = History(engine.now_ns)
         self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
-        engine.watch(self.metrics.ran)
+        self.statistics = Statistics(self._served)
+        self.bodies = Bodies(self.limits)
+        self.repository = Repository(self._served, engine)
+        for ran in (self.metrics.ran, self.statistics.ran):
+            engine.watch(ran)
 
     @property
     def ready(self) -> bool:
@@ -138,7 +153,26 @@ class Service:
             UnknownModelError: there is no such model or version.
         """
         self._find(name, version)
-        return self._engine.ready
+        return self._engine.ready and self.repository.loaded(name)
+
+    def model_config(self, name: str, version: str = "") -> dict[str, object]:
+        """Return the model's configuration in Triton's form; the request dimension is not among `dims`.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        return configuration(self._find(name, version), self.limits.job_requests, self._settings)
+
+    def model_statistics(self, name: str = "", version: str = "") -> list[dict[str, object]]:
+        """Return what became of the calls for a model in Triton's form; of every model without a name.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        if name:
+            self._find(name, version)
+        names = [name] if name else list(self._served)
+        return [self.statistics.of(one, self._served[one].model.version) for one in names]
 
     def version_of(self, name: str, version: str = "") -> str:
         """Return the version of the model that is served.
@@ -154,16 +188,20 @@ class Service:
         Raises:
             UnknownModelError: there is no such model.
             InputError: the call does not fit the model.
-            RefusedError: the server is loading, draining or overloaded, or the tenant is over its quota.
+            RefusedError: the server is loading, draining or overloaded, the model has been unloaded, or the
+                tenant is over its quota.
             ExecutionError: the engine itself failed.
         """
         served = self._find(name, "")
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
-        checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
-        self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
-        answer = await self._run(checked)
+        with self.repository.using(name):
+            checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+            self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
+            handed_in_ns = self.now_ns()
+            answer = await self._run(checked)
         choice = self._ended(answer.receipt)
+        self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
 
     def dashboard(self, since_s: int) -> dict[str, object]:
@@ -187,9 +225,11 @@ class Service:
         except asyncio.CancelledError:
             now_ns = self._engine.now_ns()
             self._ended(Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns))
+            self.statistics.failed(job, now_ns)
             raise
         except MoselError:
             self._history.failed(job)
+            self.statistics.failed(job, self.now_ns())
             raise
 
     def _ended(self, receipt: Receipt) -> Choice:

@@ -104,6 +104,16 @@ def test_missing_extra_names_what_to_install(
     assert "pip install 'mosel[serve]'" in capsys.readouterr().err
 
 
+def test_missing_module_whose_package_is_called_otherwise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The module `grpc` is of the package grpcio: the extra that brings it is named all the same."""
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: ["grpcio>=1.66; extra == 'serve'"])
+    monkeypatch.setattr(cli, "app_for", lambda _: _import_error("grpc.aio"))
+    assert cli.run(["--help"]) == 2
+    assert "pip install 'mosel[serve]'" in capsys.readouterr().err
+
+
 def test_missing_module_of_no_extra_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """An import that fails for another reason than a missing extra is a bug and keeps its traceback."""
     monkeypatch.setattr(cli, "app_for", lambda _: _import_error("mosel.nowhere"))

@@ -92,9 +92,14 @@ def _missing_extra(error: ImportError) -> str:
 def _missing_module(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name:
-            return error.name.split(".")[0].lower()
+            name = error.name.split(".")[0].lower()
+            return _PACKAGES.get(name, name)
         error = error.__cause__
     return ""
+
+
+_PACKAGES = {"grpc": "grpcio", "google": "protobuf"}
+"""Modules whose package is called otherwise."""
 
 
 def _tell(error: object, status: int) -> int:

@@ -17,6 +17,7 @@ from mosel.core.clock import to_ns
 from mosel.core.errors import ExecutionError
 from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
+from mosel.online import process_channel
 from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Answer, Engine
 from mosel.online.events import WorkerLost
@@ -192,6 +193,22 @@ async def test_a_request_that_ruins_its_batch_fails_and_the_server_goes_on(
         assert await outcome(bad) == (State.FAILED, reason)
         assert says in bad.result().receipt.detail
         assert (await outcome(ask(running, 4)))[0] is State.SERVED
+
+
+def test_a_batch_for_a_worker_that_was_just_lost_breaks_nothing() -> None:
+    """The connection is gone before the worker's end is known: the batch is lost with it, and run again."""
+
+    async def main() -> State:
+        async with engine() as running:
+            [channel] = running._channels
+            assert isinstance(channel, ProcessChannel)
+            assert isinstance(channel._life, process_channel._Life)
+            assert channel._life._transport is not None
+            channel._life._transport.abort()
+            return (await outcome(ask(running, 1, 2)))[0]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) is State.SERVED
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced() -> None:

@@ -149,4 +149,5 @@ class _Life(asyncio.Protocol):
 
     def _write(self, message: wire.ToWorker) -> None:
         assert self._transport is not None, "the socket is there before the process"
-        self._transport.write(wire.frame(message))
+        if not self._transport.is_closing():  # else the worker is gone, and its end will tell of its batches
+            self._transport.write(wire.frame(message))

@@ -24,6 +24,7 @@ LOAD_S = 0.5
 ANSWER_LIMIT_S = 15.0
 SETTLE_LIMIT_S = 5.0
 PER_SEED = 2
+LAST_LINES = 5
 
 
 @dataclass(slots=True)
@@ -144,9 +145,10 @@ class _Runner:
             await self._scene.session.close()
 
     async def _ended_by_itself(self, scene: Scene) -> str:
-        """Note that the server is gone, or does not answer, with what it said; returns what that counts as."""
+        """Note that the server is gone or silent, with its last words; returns what that counts as."""
         status = await self._server.end(signal.SIGKILL)
-        scene.problems.append(f"the server ended by itself, with status {status}: {self._server.last_words}")
+        said = " / ".join(self._server.last_words.splitlines()[-LAST_LINES:])
+        scene.problems.append(f"the server ended by itself, with status {status}: {said}")
         return "server_killed"
 
     async def _ready(self, rng: np.random.Generator) -> Scene:
@@ -183,7 +185,11 @@ class _Runner:
             told = self._server.final_tally()
             problems = tally.problems(told) if told is not None else ["the server did not say its tally"]
         else:
-            problems = await _settled(scene)
+            try:
+                problems = await _settled(scene)
+            except aiohttp.ClientError:
+                faults = (*faults, await self._ended_by_itself(scene))
+                problems = tally.problems(None)
         problems += scene.problems
         scene.problems.clear()
         self._found.problems += [f"seed {number} ({', '.join(faults)}): {problem}" for problem in problems]

@@ -4,7 +4,7 @@ Names follow Prometheus' conventions: base units in the name, `_total` on counte
 server's own, so that several servers can live in one process.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -158,6 +158,7 @@ class _EngineCollector(Collector):
         )
         yield CounterMetricFamily("mosel_lost_workers", "Workers that died.", value=found.lost_workers)
         yield _workers(found.workers)
+        yield _latency_ratios(found.latency_ratios)
         yield CounterMetricFamily("mosel_decisions", "Decisions of the scheduler.", value=found.decisions.count)
         yield _decision_times(found.decisions)
 
@@ -168,6 +169,14 @@ def _workers(states: Sequence[str]) -> Metric:
     for worker, now in enumerate(states):
         for state in WorkerState:
             family.add_metric((str(worker), state.value), float(state.value == now))
+    return family
+
+
+def _latency_ratios(ratios: Mapping[tuple[str, str], float]) -> Metric:
+    text = "Median of seen over profiled latency of the last batches; a profile holds while it is near 1."
+    family = GaugeMetricFamily("mosel_latency_ratio", text, labels=("model", "mode"))
+    for (model, mode), ratio in ratios.items():
+        family.add_metric((model, mode), ratio)
     return family
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from mosel.core.types import Batch, Job, Receipt
 from mosel.online.backlog import Backlog
 from mosel.online.channel import Channel, ChannelFactory, GivenUp, News, Outputs, Work, WorkerState
 from mosel.online.decisions import Decisions, DecisionTimes
+from mosel.online.drift import Drift
 from mosel.online.events import (
     Action,
     Arrived,
@@ -68,6 +69,7 @@ class Snapshot:
         decisions: wall times of the scheduler's decisions.
         split_batches: batches that memory did not hold, so that they ran in pieces.
         backlog_s: work before each worker, in seconds.
+        latency_ratios: by model and mode, seen over profiled latency, see `drift.py`.
         queued_requests: of those jobs.
     """
 
@@ -79,6 +81,7 @@ class Snapshot:
     decisions: Decisions
     split_batches: int = 0
     backlog_s: float = 0.0
+    latency_ratios: Mapping[tuple[str, str], float] = field(default_factory=dict)
     queued_requests: int = 0
 
 
@@ -139,6 +142,7 @@ class Engine:
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
         self._journal = journal
         self._live: dict[str, _Live] = {}
+        self._drift = Drift([served.profile for served in models])
         self._backlog = Backlog([served.profile for served in models], config.workers, config.queue_s)
         self._sent: dict[int, tuple[Batch, list[_Live]]] = {}
         self._unheard: Counter[int] = Counter()
@@ -238,6 +242,7 @@ class Engine:
             failed_batches=self._failed_batches,
             split_batches=self._split_batches,
             backlog_s=self._backlog.seconds,
+            latency_ratios=self._drift.ratios(),
             lost_workers=self._lost_workers,
             workers=tuple(channel.state.value for channel in self._channels),
             decisions=self._decisions.summary(),
@@ -298,6 +303,8 @@ class Engine:
     def _keep(self, news: Finished, outputs: Outputs) -> None:
         """Take the outputs of a batch apart, for the jobs that still wait for them."""
         batch, jobs = self._sent.pop(news.batch)
+        if not (news.fits or news.undone):
+            self._drift.note(batch, news.took_ns)
         undone = {(corrupt.job, corrupt.request) for corrupt in news.undone}
         row = 0
         for part, live in zip(batch.parts, jobs, strict=True):

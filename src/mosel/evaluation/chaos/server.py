@@ -40,9 +40,10 @@ class Server:
     Args:
         folder: for its profile and configuration.
         workers: how many worker processes it has.
+        settings: more of its configuration, as TOML.
     """
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, settings: str = "") -> None:
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.starts = 0
         self._folder = folder
@@ -51,7 +52,14 @@ class Server:
         self._reader: asyncio.Task[None] | None = None
         self._serving = asyncio.Event()
         write_profile(profile(), folder / "profile.json")
-        write_atomic(folder / "mosel.toml", f"hang_s = {HANG_S}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n")
+        chosen = f"hang_s = {HANG_S}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
+        write_atomic(folder / "mosel.toml", chosen)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None, "it was started"
+        return self._process.pid
 
     @property
     def last_words(self) -> str:

@@ -1,0 +1,75 @@
+"""How fast an overloaded server refuses, however long its queue: the bar is 10 ms.
+
+    python benchmarks/overload.py [--quick]
+
+The queue is filled with jobs that may wait for minutes, until the server refuses more work (`queue_s`); then
+jobs go on coming, and the time from sending each to its 503 is measured, once for every length of the queue.
+The load comes from this machine too, and answering shares its cores with everything else.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+
+from mosel.core.files import allow_open_files
+from mosel.evaluation.chaos.jobs import Sender
+from mosel.evaluation.chaos.server import Server, read_metrics
+
+QUEUES_S = (1.0, 4.0, 16.0)
+REFUSALS = 400
+REQUESTS, JOB_S = 16, 0.01
+"""Requests in a job, and the work that it is: jobs come three times as fast as they can be served."""
+
+PAUSE_S = JOB_S / 3
+
+
+def main() -> None:
+    """Print one line a length of the queue."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    allow_open_files()
+    for queue_s in QUEUES_S[:1] if quick else QUEUES_S:
+        queued, took_ms = asyncio.run(refusals(queue_s, REFUSALS // 4 if quick else REFUSALS))
+        p50, p99 = np.quantile(took_ms, [0.5, 0.99])
+        print(f"{queued:,} jobs queued ({queue_s:g} s of work): refused in {p50:.2f} ms, p99 {p99:.2f} ms")
+
+
+async def refusals(queue_s: float, count: int) -> tuple[int, list[float]]:
+    """Fill a queue and measure so many refusals, in ms; also how many jobs were queued at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder), 1, f"queue_s = {queue_s}\n")
+        await server.start()
+        connector, limit = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout()
+        async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
+            sender = Sender(session, server.url)
+            jobs = [asyncio.create_task(_timed(sender)) for _ in range(int(1.2 * queue_s / JOB_S))]
+            await asyncio.sleep(1 + queue_s / 4)
+            refused = len([job for job in jobs if job.done()])
+            while len([job for job in jobs if job.done()]) < refused + count:
+                jobs.append(asyncio.create_task(_timed(sender)))
+                await asyncio.sleep(PAUSE_S)
+            queued = (await read_metrics(session, server.url)).total("mosel_queued_jobs")
+            took_ms = [took for job in jobs if job.done() and (took := job.result()) is not None]
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        await server.close()
+    return queued, took_ms[-count:]
+
+
+async def _timed(sender: Sender) -> float | None:
+    """Send a job; how long its refusal took, in ms, or None if it was not refused."""
+    began_s = time.perf_counter()
+    reply = await sender.send(REQUESTS, slo_ms=600_000.0)
+    refused = reply is not None and reply.status == 503
+    return 1000 * (time.perf_counter() - began_s) if refused else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """`mosel chaos`: faults on purpose, and a tally that has to come out even."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,6 +50,7 @@ def chaos(
             "one worker, a seed from 0, and a rate above 0 of at most 10,000"
         )
     allow_open_files()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # lest its server outlives it
     found = _with_progress(seeds, seed, rate, workers, quiet)
     if not quiet:
         Console(stderr=True).print(_table(found))

@@ -101,8 +101,8 @@ async def run_campaign(
                 on_seed(found)
             await runner.finish()
         finally:
-            await server.close()
             await runner.close()
+            await server.close()
     return found
 
 

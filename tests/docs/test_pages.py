@@ -13,6 +13,7 @@ from mosel.commands.serve import scheduler_options
 from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
+from mosel.evaluation.experiments import EXPERIMENTS
 from mosel.frontend.best import Choice
 from mosel.frontend.config import ServeConfig, read_config
 from mosel.online.policies import DEFAULT, POLICIES
@@ -144,6 +145,20 @@ def test_readme_s_table_is_the_committed_results() -> None:
     script = load_script("results_table")
     readme = (ROOT / "README.md").read_text()
     assert script.with_block(readme, script.committed()) == readme
+
+
+def test_evaluation_page_s_table_is_the_committed_results() -> None:
+    """The page's headline table is what the script writes from the committed results, no number by hand."""
+    script = load_script("evaluation_page")
+    page = script.PAGE.read_text()
+    assert script.with_block(page, script.committed()) == page, "run scripts/evaluation_page.py"
+
+
+def test_evaluation_page_names_every_experiment() -> None:
+    """Each name that `mosel reproduce` takes is explained."""
+    rows = [line for line in _page("evaluation.md").splitlines() if line.startswith("| ")]
+    named = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert set(EXPERIMENTS) <= named
 
 
 def test_reference_of_the_command_line_is_its_help() -> None:

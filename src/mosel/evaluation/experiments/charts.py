@@ -104,7 +104,7 @@ def _boxes(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
         box.set_facecolor(policy_colour(name, index))
         box.set_alpha(0.75)
     axes.set_yticks(range(1, len(groups) + 1), list(groups))
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) + 0.6, 0.4)
     axes.grid(visible=False, axis="y")
 
 

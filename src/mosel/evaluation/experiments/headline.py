@@ -46,9 +46,13 @@ def headline(lab: Lab) -> Section:
                 "reached",
                 "why it differs",
             ),
-            tuple((_shown(row[1]), *(_shown(cell) for cell in (row[0], *row[2:]))) for row in rows),
+            tuple(_shown_row(row) for row in rows),
         ),
     )
+
+
+def _shown_row(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    return tuple(_shown(cell) for cell in (row[1], row[0], *row[2:]))
 
 
 def _shown(cell: Cell) -> Cell:
@@ -98,9 +102,8 @@ def _rows(
         ("rate with lower precision and selection (times full precision's)", PRECISION if name else None),
     ]
     if not name:
-        return [
-            (text, model, value, "", None, None, None, "", "no profile given") for text, value in claims[:3]
-        ]
+        why = "not measured: no profile given"
+        return [(text, model, value, "", None, None, None, "", why) for text, value in claims[:3]]
     profile, rows = lab.profiles[name], list[tuple[Cell, ...]]()
     values = _values(found, carried, profile, name)
     for (text, paper), ours in zip(claims, values, strict=False):

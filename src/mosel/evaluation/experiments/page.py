@@ -95,7 +95,9 @@ def _card(figure: Figure) -> str:
 
 
 def _table(grid: Grid) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in grid.columns)
+    first = [escape("–" if cell is None else str(cell)) for cell in grid.rows[-1]] if grid.rows else []
+    kinds = [_kind(cell) for cell in first] or [""] * len(grid.columns)
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, grid.columns, strict=True))
     rows = "".join(_row(row, grid.rows[index - 1] if index else None) for index, row in enumerate(grid.rows))
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
@@ -120,7 +122,8 @@ border-radius:20px;padding:2px 9px;vertical-align:middle}
 h3{font-size:15px;margin:0} figure{margin:0}
 figure.card{margin-bottom:18px}
 th,td,th:first-child{text-align:left} td:first-child{color:var(--soft)}
-td{white-space:normal;vertical-align:top} td.n{text-align:right;white-space:nowrap}
+td{white-space:normal;vertical-align:top} td.n,th.n,th.n:first-child{text-align:right;white-space:nowrap}
+td:first-child{white-space:nowrap}
 tr.first td{border-top:1px solid var(--faint)}
 table{font-size:14px}
 """

@@ -4,12 +4,16 @@ from msgspec.structs import replace
 
 from mosel.core.cascades import Cascade, cascade_name
 from mosel.core.tables import Profile
+from mosel.online.policies.base import BatchChoice, Decision, View
 from tests.online.driver import profile
 
 CHEAP, MIDDLE, FULL = "text", "text+audio", "text+audio+video"
 
 MODES = {CHEAP: (0.7, 2, 1), MIDDLE: (0.9, 3, 2), FULL: (0.99, 6, 9)}
 """Per mode its accuracy, and the fixed and per-request part of its latency in ms."""
+
+LAST, COLUMN = 2, 5
+"""The most accurate mode, and the most accurate cascade."""
 
 KNOTS = ((0.1, 0.3, 0.8), (0.4, 0.5, 0.9))
 
@@ -37,3 +41,15 @@ def cascaded(
         cascade(found, MIDDLE, FULL, 0.75, 0.3, 0.985),
     )
     return replace(found, cascades=cascades)
+
+
+def escalate(view: View) -> Decision:
+    """The first job in line runs in the cascade, or once more if it is unsure."""
+    live = view.queue.jobs[0]
+    column = LAST if live.escalates else COLUMN
+    return Decision(batch=BatchChoice(live.table, column, 0, ((0, len(live.waiting)),)))
+
+
+def hesitate(view: View) -> Decision:
+    """As `escalate`, but what is unsure is kept waiting."""
+    return Decision() if view.queue.jobs[0].escalates else escalate(view)

@@ -17,32 +17,17 @@ from mosel.online.events import (
 )
 from mosel.online.jobs import LiveJob, Progress
 from mosel.online.policies import POLICIES, Policy
-from mosel.online.policies.base import BatchChoice, Decision, View, cheapest
+from mosel.online.policies.base import cheapest
 from mosel.online.scheduler import Scheduler
 from mosel.online.stages import Stages
 from mosel.online.tables import ModelTable
 from mosel.online.unsure import Promise, judged
-from tests.online.cascaded import FULL, MIDDLE, cascaded
+from tests.online.cascaded import COLUMN, FULL, LAST, MIDDLE, cascaded, escalate, hesitate
 from tests.online.driver import MS, completed, dispatched, job, receipt_of, told
 
 PROFILE = cascaded()
 TABLE = ModelTable(PROFILE)
-LAST, COLUMN = 2, 5
-"""The most accurate mode, and the most accurate cascade."""
-
 SURE, UNSURE = 0.9, 0.3
-
-
-def escalate(view: View) -> Decision:
-    """The first job in line runs in the cascade, or once more if it is unsure."""
-    live = view.queue.jobs[0]
-    column = LAST if live.escalates else COLUMN
-    return Decision(batch=BatchChoice(live.table, column, 0, ((0, len(live.waiting)),)))
-
-
-def hesitate(view: View) -> Decision:
-    """As `escalate`, but what is unsure is kept waiting."""
-    return Decision() if view.queue.jobs[0].escalates else escalate(view)
 
 
 @pytest.fixture(autouse=True)

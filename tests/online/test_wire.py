@@ -14,7 +14,9 @@ MESSAGES: list[wire.ToWorker | wire.FromWorker] = [
     wire.Run(7, 1, 4096, "m", ("a", "b"), "float32", (TensorLayout("x", "<f4", 64, ((1, 2), (3, 2))),)),
     wire.Ready(),
     wire.StartFailed("no", final=True),
-    wire.Done(7, 0, 4096, 12345, (wire.Undone(1, "a", "broken"),), (TensorLayout("y", "<f4", 0, ((3,),)),)),
+    wire.Done(
+        7, 0, 4096, 12345, (wire.Undone(1, "a", "broken"),), (TensorLayout("y", "<f4", 0, ((3,),)),), (0.5, 1.0)
+    ),
     wire.Failed(7, 1, "ValueError: no"),
 ]
 

@@ -198,14 +198,19 @@ class Execution:
 
 
 def judge(model: Model, outputs: Arrays) -> tuple[float, ...]:
-    """Return the model's confidence in each of its answers; nothing if it does not say."""
+    """Return the model's confidence in each of its answers; nothing if it has none, and all are unsure."""
     if model.confidence_of is None:
         return ()
     try:
-        return tuple(np.asarray(model.confidence_of(outputs), np.float64).tolist())
-    except Exception:  # the edge to functions that are not ours: without it, requests count as unsure
+        found = np.asarray(model.confidence_of(outputs), np.float64)
+    except Exception:  # the edge to functions that are not ours
         log.warning("the confidence of model %s raised", model.name, exc_info=True)
         return ()
+    count = len(next(iter(outputs.values())))
+    if found.shape != (count,):
+        log.warning("the confidence of model %s has shape %s; expected %s", model.name, found.shape, (count,))
+        return ()
+    return tuple(found.tolist())
 
 
 def one_line(error: BaseException) -> str:

@@ -196,11 +196,9 @@ def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:
     latency = np.full((len(owners), largest + 1), UNAVAILABLE, np.int64)
     cover = np.zeros((len(owners), COVERED + 1), np.int64)
     unit = np.zeros(len(owners), np.float64)
-    end = latency.copy()
     for kind, (table, column, bucket) in enumerate(owners):
         costs = np.ascontiguousarray(table.shared_ns[column, bucket])
         latency[kind, : len(costs)] = costs
-        end[kind, : len(costs)] = table.safe_ns[column, bucket]
         cover[kind] = cheapest_batches(costs, COVERED)[0]
         unit[kind] = table.unit_ns(column, bucket)
-    return Classes(latency, cover, unit, end)
+    return Classes(latency, cover, unit)

@@ -39,14 +39,11 @@ class Classes(NamedTuple):
         latency_ns: of shape (classes, largest batch + 1), indexed by batch size; 2⁶⁰ where there is none.
         cover_ns: of shape (classes, requests + 1): the least latency of so many requests in batches.
         unit_ns: of shape (classes,): a request's share of the best batch.
-        end_ns: like `latency_ns`: by when its requests are done, in all but a few cases. It is more than the
-            batch costs where some of them may have to run once more.
     """
 
     latency_ns: Ints
     cover_ns: Ints
     unit_ns: Floats
-    end_ns: Ints
 
 
 class Menu(NamedTuple):
@@ -130,8 +127,7 @@ def choose(queue: Queue, menu: Menu, classes: Classes, start_ns: int, care: Care
 def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
-    latency: Any, cover: Any, unit: Any, end: Any,
-    start: int, accept: float, restore: float, cheap_first: float,
+    latency: Any, cover: Any, unit: Any, start: int, accept: float, restore: float, cheap_first: float,
 ) -> Any:  # fmt: skip
     jobs = len(by)
     groups = min(jobs, GROUPS)
@@ -165,9 +161,9 @@ def _choose(
             price = min(price, 1.0 / max(density[job], 1e-9))
     kind, size = next_batch(
         group, by_group, room_group, worth, work, low, first, pair_class, pair_count, latency, cover, unit,
-        end, ahead, total, accepted, option, start, price, cheap_first,
+        ahead, total, accepted, option, start, price, cheap_first,
     )  # fmt: skip
-    rows, counts = fill(by, first, pair_class, pair_count, end, accepted, option, start, kind, size)
+    rows, counts = fill(by, first, pair_class, pair_count, latency, accepted, option, start, kind, size)
     return kind, rows, counts, accepted, option
 
 

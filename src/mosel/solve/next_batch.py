@@ -16,7 +16,7 @@ UNKNOWN = 1 << 60
 @njit(cache=True, nogil=True)
 def next_batch(
     group: Any, by: Any, room: Any, worth: Any, work: Any, low: Any,
-    first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any, end: Any,
+    first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any,
     ahead: Any, total: Any, accepted: Any, option: Any, start: int, price: float, cheap_first: float,
 ) -> Any:  # fmt: skip
     """Return the class and size of the batch with the least loss per useful nanosecond."""
@@ -56,20 +56,7 @@ def next_batch(
             if took >= UNKNOWN:
                 continue
             lost, wasted = _lost(
-                kind,
-                size,
-                took,
-                end[kind, size],
-                start,
-                by,
-                room,
-                total,
-                ahead,
-                own,
-                worth_group,
-                cover,
-                unit,
-                jobs,
+                kind, size, took, start, by, room, total, ahead, own, worth_group, cover, unit, jobs
             )
             useful = max(unit[kind] * (size - wasted), 1e-3)
             score = (lost + price * (took - useful) - cheap_first * gained * (size - wasted) / size) / useful
@@ -80,7 +67,7 @@ def next_batch(
 
 @njit(cache=True, nogil=True)
 def fill(
-    by: Any, first: Any, pair_class: Any, pair_count: Any, end: Any, accepted: Any, option: Any,
+    by: Any, first: Any, pair_class: Any, pair_count: Any, latency: Any, accepted: Any, option: Any,
     start: int, kind: int, size: int,
 ) -> Any:  # fmt: skip
     """Fill a batch from accepted jobs in deadline order, without those that it would make late.
@@ -94,7 +81,7 @@ def fill(
         for job in range(len(by)):
             if filled == size:
                 break
-            if not accepted[job] or start + end[kind, size] > by[job]:
+            if not accepted[job] or start + latency[kind, size] > by[job]:
                 continue
             own = 0
             for pair in range(first[option[job]], first[option[job] + 1]):
@@ -107,7 +94,7 @@ def fill(
         if filled == size:
             return rows[:found], counts[:found]
         size = filled
-        while size > 0 and end[kind, size] >= UNKNOWN:
+        while size > 0 and latency[kind, size] >= UNKNOWN:
             size -= 1
     return rows[:0], counts[:0]
 
@@ -123,7 +110,7 @@ def cost(cover: Any, unit: Any, kind: int, requests: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def _lost(
-    kind: int, size: int, took: int, end: int, start: int, by: Any, room: Any, total: Any, ahead: Any, own: Any,
+    kind: int, size: int, took: int, start: int, by: Any, room: Any, total: Any, ahead: Any, own: Any,
     worth: Any, cover: Any, unit: Any, jobs: int,
 ) -> Any:  # fmt: skip
     """What is lost by running this batch now: (worth of jobs that become late, requests run in vain)."""
@@ -136,7 +123,7 @@ def _lost(
         space = room[at] - min(np.int64(took), max(by[at] - start, np.int64(0)))
         taken = min(left, own[at])
         left -= taken
-        early = taken > 0 and start + end > by[at]
+        early = taken > 0 and start + took > by[at]
         if rest <= space and not early:
             continue
         mine = total[at] - (total[at - 1] if at else np.int64(0))

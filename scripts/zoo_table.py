@@ -12,7 +12,7 @@ from mosel.core.tables import Mode, Profile, read_profile
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- accuracies:begin -->", "<!-- accuracies:end -->"
-NAMES = ("tvlt-small", "vilt-small", "selfmm-small", "tbn-small")
+NAMES = ("tvlt-small", "vilt-small", "selfmm-small", "avhubert-small", "tbn-small")
 
 
 def block() -> str:

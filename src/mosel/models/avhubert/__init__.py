@@ -19,7 +19,7 @@ from mosel.models.avhubert import digits, preprocess
 from mosel.models.avhubert.shape import AUDIO_FEATURES, FRAMES_HZ, SHAPES, SIDE, Shape
 from mosel.models.avhubert.vocabulary import DIGITS, Vocabulary, placeholder, read_vocabulary, words
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
-from mosel.models.loading import PRECISIONS, version_of
+from mosel.models.loading import PRECISIONS, version_of, weights_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,10 +39,11 @@ def avhubert(
 
     Args:
         size: `base` or `large`, as published, or `small`.
-        checkpoint: published, fine-tuned weights; without them weights are random, and no accuracy is claimed.
+        checkpoint: published, fine-tuned weights. Without them the small size has those that ship; those of the
+            others are random, and no accuracy is claimed.
         vocabulary: the dictionary that the weights were trained with (`dict.wrd.txt`); a checkpoint of a
             published size needs it.
-        seed: of random weights.
+        seed: for random weights, which a small network has only if it is given.
 
     Raises:
         ModelError: there is no such size, or a vocabulary is missing.
@@ -55,6 +56,7 @@ def avhubert(
             "model avhubert: a checkpoint says nothing without its vocabulary; give vocabulary=FILE as well, "
             "the dictionary it was trained with (dict.wrd.txt)"
         )
+    checkpoint = weights_of(size, checkpoint, seed, __file__)
     labelled = size == "small" and checkpoint is not None
     shape, pieces = SHAPES[size], _vocabulary(size, vocabulary)
     most_bytes = shape.most_tokens * pieces.longest_bytes

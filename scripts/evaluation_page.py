@@ -23,9 +23,13 @@ def block(results: str | None) -> str:
     """Return the page's table of these results, markers included."""
     if results is None:
         return f"{BEGIN}\n{NOTHING_YET}\n{END}"
-    rows = [_row(row) for row in csv.DictReader(io.StringIO(results))]
+    read = list(csv.DictReader(io.StringIO(results)))
+    rows = [_row(row) for row in read]
+    seeds, at_most_s = int(read[0]["seeds"]), float(read[0]["at_most_s"])
+    many = f"{seeds} seeds" if seeds > 1 else "one seed"
+    caption = f"Simulated: medians over {many}, workloads of at most {at_most_s:g} s."
     head = [f"| {' | '.join(COLUMNS)} |", "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]
-    return "\n".join([BEGIN, *head, *(f"| {' | '.join(row)} |" for row in rows), END])
+    return "\n".join([BEGIN, *head, *(f"| {' | '.join(row)} |" for row in rows), "", caption, END])
 
 
 def _row(row: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ THROUGHPUT = {"tvlt": 5.3, "avhubert": 2.2, "tbn": 3.1, "selfmm": 1.12, "vilt": 
 POINTS = {"tvlt": 25, "avhubert": 15, "tbn": 17, "selfmm": 4, "vilt": 18}
 COMPLETION, PRECISION = 11.0, 4.6
 COMPARED = ("paper", "optimized", "joint")
-COLUMNS = ("figure", "model", "the_papers", "profile", *COMPARED, "reached", "why")
+COLUMNS = ("figure", "model", "the_papers", "profile", *COMPARED, "reached", "why", "seeds", "at_most_s")
 SEARCH_S, QUICK_SEARCH_S = 20.0, 6.0
 
 
@@ -33,7 +33,7 @@ def headline(lab: Lab) -> Section:
         "Medians over seeds, in simulation, against `none`, the paper's own baseline. A profile that was "
         "measured on another device or of a smaller model is no measurement of the paper's setting: the last "
         "column says what differs. A dash: not measured, as no profile of that model was given.",
-        Grid(COLUMNS, tuple(rows)),
+        Grid(COLUMNS, tuple((*row, lab.seeds, lab.duration_s) for row in rows)),
         shown=Grid(
             (
                 "model",

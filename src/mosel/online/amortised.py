@@ -7,11 +7,13 @@ requests only (the same mathematics as §5.1, with batches of one request). `sol
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE
+from mosel.online.growing import Growing
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
 from mosel.online.unsure import Held
@@ -48,27 +50,17 @@ class Amortised:
         self._frontiers: dict[tuple[str, int, int, int], Frontier] = {}
         self._ranges: dict[tuple[str, int, int, int], tuple[int, int]] = {}
         self._again: dict[tuple[str, int, tuple[str, ...]], tuple[int, int]] = {}
-        self._work: list[int] = []
-        self._accuracy: list[float] = []
-        self._first: list[int] = [0]
-        self._pairs: list[tuple[int, int]] = []
-        self._menu: Menu | None = None
+        self._work, self._accuracy = Growing(np.int64), Growing(np.float64)
+        self._first, self._kinds, self._requests = Growing(np.int64), Growing(np.int64), Growing(np.int64)
+        self._first.extend([0])
         self._covers: dict[tuple[str, int, int], list[Frontier]] = {}
         self._large: dict[tuple[str, int, int], LargeJobs] = {}
 
     @property
     def menu(self) -> Menu:
         """All options that were asked for so far."""
-        if self._menu is None:
-            pairs = np.array(self._pairs, np.int64).reshape(-1, 2)
-            self._menu = Menu(
-                np.array(self._work, np.int64),
-                np.array(self._accuracy, np.float64),
-                np.array(self._first, np.int64),
-                np.ascontiguousarray(pairs[:, 0]),
-                np.ascontiguousarray(pairs[:, 1]),
-            )
-        return self._menu
+        columns = (self._work, self._accuracy, self._first, self._kinds, self._requests)
+        return Menu(*(column.values for column in columns))
 
     def owner(self, kind: int) -> tuple[ModelTable, int, int]:
         """Return the table, column and bucket of a class."""
@@ -165,13 +157,13 @@ class Amortised:
 
     def _extend(self, options: Iterable[tuple[Mapping[int, int], int, float]]) -> tuple[int, int]:
         """Add options of (requests by class, work, accuracy) to the menu; returns where they stand."""
-        low = len(self._work)
-        for counts, work_ns, accuracy in options:
-            self._pairs += counts.items()
-            self._first.append(len(self._pairs))
-            self._work.append(work_ns)
-            self._accuracy.append(accuracy)
-        self._menu = None
+        low, pairs = len(self._work), len(self._kinds)
+        found = list(options)
+        self._work.extend([work_ns for _, work_ns, _ in found])
+        self._accuracy.extend([accuracy for _, _, accuracy in found])
+        self._first.extend(list(accumulate((len(counts) for counts, _, _ in found), initial=pairs))[1:])
+        self._kinds.extend([kind for counts, _, _ in found for kind in counts])
+        self._requests.extend([count for counts, _, _ in found for count in counts.values()])
         return low, len(self._work)
 
 

@@ -77,7 +77,7 @@ def scored_by(run: Callable[[int], None], largest: int) -> Accuracy:
     found = judge(
         model(), samples(), np.arange(40), {ear: largest}, run_batch, Journal(None, {}), lambda _: None
     )
-    return summary_of(found[ear].scores)
+    return summary_of(model(), found[ear])
 
 
 def test_samples_that_do_not_fit_in_a_batch_are_scored_in_smaller_ones() -> None:

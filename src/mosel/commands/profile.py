@@ -14,6 +14,7 @@ from rich.table import Table
 
 from mosel.core.errors import FileError, UsageError
 from mosel.core.tables import Mode, Profile, read_profile
+from mosel.models.base import Model
 from mosel.models.registry import find
 from mosel.offline.accuracy import read_accuracies
 from mosel.offline.journal import journal_path
@@ -34,6 +35,8 @@ def profile(
     samples: int | None = None,
     repeats: int = 16,
     accuracy: Path | None = None,
+    data: str | None = None,
+    checkpoint: Path | None = None,
     fresh: bool = False,
     seed: int = 0,
     quiet: bool = False,
@@ -57,13 +60,20 @@ def profile(
         samples: measure accuracy on so many of the labelled samples; by default on all.
         repeats: timings of a cell that is neither very quick nor very slow.
         accuracy: take accuracies from this file, a JSON object like {"audio": 0.9}, instead of measuring them.
+        data: measure accuracy on a data set that you have instead of on the model's own samples: KIND:DIR,
+            KIND being mosei (tvlt, selfmm), lrs3 (avhubert), epic (tbn) or mmimdb (vilt).
+        checkpoint: the model's weights, as in vilt,checkpoint=FILE.
         fresh: measure accuracies anew, even where the profile that is there has them.
         seed: for the choice of samples and the order of timings.
         quiet: print no progress, notes or table.
     """
     if update and accuracy:
         raise UsageError("--update keeps the profile's accuracies; leave --accuracy out, or --update")
-    found = find(model)
+    if update and data:
+        raise UsageError("--update keeps the profile's accuracies; leave --data out, or --update")
+    found = find(f"{model},checkpoint={checkpoint}" if checkpoint else model)
+    if data:
+        found = _with_data(found, data)
     used = device or default_device(found.framework)
     settings = Settings(used, batch, threads, samples, repeats, exhaustive, fresh, seed)
     target = output or profile_path(
@@ -97,6 +107,14 @@ def profile(
         raise
     console.print(_table(made))
     sys.stdout.write(f"{target}\n")
+
+
+def _with_data(model: Model, word: str) -> Model:
+    try:
+        from mosel.models.datasets import with_data
+    except ImportError as error:
+        raise UsageError(f"--data {word}: {error}; run: pip install 'mosel[datasets]'") from error
+    return with_data(model, word)
 
 
 def _previous(target: Path, console: Console) -> Profile | None:

@@ -193,6 +193,19 @@ def metric_of(scores: "NDArray[np.float64]") -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """Metrics beside the one that SLOs are held against, such as a correlation, over all samples at once.
+
+    Attributes:
+        facts: what the metrics need to know of each sample, from outputs and labels: of shape (samples, facts).
+        metrics: of the facts of all samples the metrics by name, on any scale.
+    """
+
+    facts: "Score"
+    metrics: "Callable[[NDArray[np.float64]], Mapping[str, float]]"
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model that can be profiled and served.
 
@@ -206,6 +219,7 @@ class Model:
             numbers, how much of it is right and how much there is: the metric is then the sum of the first over
             the sum of the second, as for words, 0 at least.
         metric: the metric's name.
+        further: metrics that stand in the profile's `extra` beside it.
         confidence: how sure the model is of each request's answer, shape (batch,), higher is surer, from its
             outputs alone; on any scale. Without it a model that is scored as a classifier counts as one that
             returns logits, and any other has none. A cascade asks for further modalities where it is low.
@@ -233,6 +247,7 @@ class Model:
     samples: Callable[[], Samples] | None = None
     score: "Score" = classification_score
     metric: str = "accuracy"
+    further: Further | None = None
     confidence: "Confidence | None" = None
     calibration: Callable[[], Samples] | None = None
     allowed: Callable[[tuple[str, ...]], bool] = lambda _: True

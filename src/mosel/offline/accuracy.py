@@ -5,7 +5,7 @@ chunk, so that each sample is prepared once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A mode's mean score, the lower end of its one-sided 95% interval, and on how many samples."""
+    """A mode's mean score, the lower end of its one-sided 95% interval, on how many samples, and what else."""
 
     mean: float
     low: float
     samples: int
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Judged:
         scores: how right each answer is, see `Model.score`.
         confidence: how sure the model was of each, of shape (samples,); None if it does not say.
         problem: why it does not.
+        facts: what further metrics need to know of each, of shape (samples, facts), where there are any.
     """
 
     scores: NDArray[np.float64]
     confidence: NDArray[np.float64] | None = None
     problem: str = ""
+    facts: NDArray[np.float64] | None = None
 
 
 def lower_bound(scores: NDArray[np.float64]) -> float:
@@ -80,9 +83,10 @@ def _ratio_bound(right: NDArray[np.float64], of: NDArray[np.float64]) -> float:
     return float(np.clip(ratio - margin, 0.0, 1.0))
 
 
-def summary_of(scores: NDArray[np.float64]) -> Accuracy:
-    """Return the accuracy that samples of these scores show."""
-    return Accuracy(metric_of(scores), lower_bound(scores), len(scores))
+def summary_of(model: Model, judged: Judged) -> Accuracy:
+    """Return the accuracy that samples so judged show."""
+    further = model.further.metrics(judged.facts) if model.further and judged.facts is not None else {}
+    return Accuracy(metric_of(judged.scores), lower_bound(judged.scores), len(judged.scores), further)
 
 
 def judge(
@@ -117,6 +121,7 @@ def judge(
             found = Judged(
                 _checked(model, column, outputs, samples.labels[indices]),
                 *_confidence(model, outputs, len(indices)),
+                _facts(model, outputs, samples.labels[indices]),
             )
             scores[column][start] = found
             journal.add(_entry(column, start, found, split))
@@ -153,7 +158,8 @@ def _recalled(journal: Journal, columns: Mapping[Column, int], split: str) -> di
         if isinstance(entry, Scored) and entry.column in names and entry.split == split:
             scored = entry.scores if entry.of is None else np.transpose([entry.scores, entry.of])
             confidence = None if entry.confidence is None else np.asarray(entry.confidence, np.float64)
-            found = Judged(np.asarray(scored, np.float64), confidence, entry.problem)
+            facts = None if entry.facts is None else np.asarray(entry.facts, np.float64)
+            found = Judged(np.asarray(scored, np.float64), confidence, entry.problem, facts)
             scores[names[entry.column]][entry.start] = found
     return scores
 
@@ -163,15 +169,20 @@ def _entry(column: Column, start: int, found: Judged, split: str) -> Scored:
     if scores.ndim > 1:
         scores, of = scores[:, 0], scores[:, 1].tolist()
     confidence = None if found.confidence is None else found.confidence.tolist()
-    return Scored(str(column), start, scores.tolist(), of, split, confidence, found.problem)
+    facts = None if found.facts is None else found.facts.tolist()
+    return Scored(str(column), start, scores.tolist(), of, split, confidence, found.problem, facts)
 
 
 def _joined(chunks: Sequence[Judged]) -> Judged:
     scores = np.concatenate([chunk.scores for chunk in chunks])
     problem = next((chunk.problem for chunk in chunks if chunk.problem), "")
+    rows = [chunk.facts for chunk in chunks if chunk.facts is not None]
+    facts = np.concatenate(rows) if rows else None
     if problem:
-        return Judged(scores, None, problem)
-    return Judged(scores, np.concatenate([c.confidence for c in chunks if c.confidence is not None]))
+        return Judged(scores, None, problem, facts)
+    return Judged(
+        scores, np.concatenate([c.confidence for c in chunks if c.confidence is not None]), facts=facts
+    )
 
 
 def _confidence(
@@ -189,6 +200,20 @@ def _confidence(
     if not np.isfinite(found).all():
         return None, f"its confidence is {found[~np.isfinite(found)][0]}; expected numbers"
     return found, ""
+
+
+def _facts(
+    model: Model, outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]
+) -> NDArray[np.float64] | None:
+    if model.further is None:
+        return None
+    facts = np.asarray(model.further.facts(outputs, labels), np.float64)
+    if facts.ndim != 2 or len(facts) != len(labels):
+        raise ModelError(
+            f"model {model.name!r}: its further metrics take facts of shape {facts.shape}; "
+            f"expected ({len(labels)}, …), a row a sample"
+        )
+    return facts
 
 
 def _outputs(model: Model, column: Column, inputs: Parts, largest: int, run: Run) -> dict[str, NDArray[Any]]:

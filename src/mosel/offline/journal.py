@@ -24,7 +24,8 @@ class Timed(msgspec.Struct, frozen=True, tag="timed", forbid_unknown_fields=True
 class Scored(msgspec.Struct, frozen=True, tag="scored", forbid_unknown_fields=True):
     """Scores of one mode on a chunk of a split's samples from `start`; `of`, where they are out of something.
 
-    `confidence` is in each of the answers; where there is none, `problem` says why.
+    `confidence` is in each of the answers; where there is none, `problem` says why. `facts` are
+    for further metrics, by sample.
     """
 
     column: str
@@ -34,6 +35,7 @@ class Scored(msgspec.Struct, frozen=True, tag="scored", forbid_unknown_fields=Tr
     split: str = ""
     confidence: list[float] | None = None
     problem: str = ""
+    facts: list[list[float]] | None = None
 
 
 Entry = Timed | Scored

@@ -7,12 +7,14 @@ together (`table.py`). `refresh` keeps of an existing 𝒟 what still holds.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
 from mosel.core.cascades import Cascade
 from mosel.core.errors import ModelError
 from mosel.core.tables import Mode, Profile, write_profile
+from mosel.core.types import mode_name
 from mosel.models.base import Model, Samples
 from mosel.offline.accuracy import Accuracy
 from mosel.offline.recheck import moved_modes
@@ -75,7 +77,11 @@ def make_profile(
         largest = max(limits.values())
         modes = [mode_of(run.bench, mode, known[mode], largest) for mode in limits]
         by_mode = dict(zip(limits, modes, strict=True))
-        extra = _source(run, given_from if given else None) | {"notes": run.bench.notes}
+        extra = {
+            **_source(run, given_from if given else None),
+            **_further(run, known),
+            "notes": run.bench.notes,
+        }
         cascades, why = _cascades(run, by_mode, previous if known_before else None, say)
         profile = run.profile(modes, tuple(range(1, largest + 1)), extra | why, cascades)
         _write(profile, output, run)
@@ -126,7 +132,9 @@ def refresh(
         ]
         cascades, why = _cascades(run, dict(zip(limits, modes, strict=True)), kept_from, say)
         notes = [*extra.get("notes", ()), *run.bench.notes]
-        stays = {"accuracy_source": MEASURED} | extra if same else _source(run, None)
+        stays = (
+            {"accuracy_source": MEASURED, **extra} if same else {**_source(run, None), **_further(run, known)}
+        )
         stays.pop(NO_CASCADES, None)
         profile = run.profile(modes, old.batch_sizes, {**stays, "notes": notes, **why}, cascades)
         _write(profile, output, run)
@@ -171,6 +179,17 @@ def _source(run: Session, given_from: str | None) -> dict[str, str]:
     return {"accuracy_source": NONE}
 
 
+def _further(run: Session, known: Mapping[Column, Accuracy]) -> dict[str, Any]:
+    """Return the further metrics for `extra`, by the modes' names in 𝒟; nothing where there are none."""
+    several = run.bench.several_precisions
+    found = {
+        mode_name(mode.modalities, mode.precision if several else ""): dict(accuracy.further)
+        for mode, accuracy in known.items()
+        if accuracy.further
+    }
+    return {"metrics": found} if found else {}
+
+
 def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accuracy]:
     """Return the accuracies that need no new measurement: same model, weights, samples, device and software."""
     if not run.model.trained:
@@ -184,10 +203,14 @@ def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accu
         (previous.model, previous.device, previous.software) == (run.model.name, run.device, run.software)
         and extra.get("version") == run.model.version
         and extra.get("accuracy_source") == MEASURED
+        and extra.get("samples_source") == (run.samples.source if run.samples else "")
         and (extra.get("seed") == run.settings.seed or len(run.chosen) == len(run.samples or ()))
     )
+    metrics = extra.get("metrics", {})
     found = {
-        column: Accuracy(mode.accuracy, mode.accuracy_low, mode.samples)
+        column: Accuracy(
+            mode.accuracy, mode.accuracy_low, mode.samples, metrics.get(previous.name_of(mode), {})
+        )
         for column, mode in by_column(previous).items()
         if same and mode.samples == len(run.chosen) and column in run.modes
     }

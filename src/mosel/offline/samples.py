@@ -76,7 +76,7 @@ def prepared(model: Model, samples: Samples, modality: str, chosen: Sequence[int
         return {name: [array] for name, array in prepare(model, modality, whole).items()}
     parts: Parts = {}
     for index in chosen:
-        for name, array in prepare(model, modality, _request(samples, modality, index)).items():
+        for name, array in prepare(model, modality, _request(samples, model.modality(modality), index)).items():
             parts.setdefault(name, []).append(array)
     return parts
 
@@ -122,14 +122,19 @@ def preparation_s(model: Model, samples: Samples | None, chosen: NDArray[np.int6
 
 
 def _preparation_ns(model: Model, modality: str, samples: Samples, index: int) -> int:
-    arrays = _request(samples, modality, index)
+    arrays = _request(samples, model.modality(modality), index)
     started_ns = monotonic_ns()
     prepare(model, modality, arrays)
     return monotonic_ns() - started_ns
 
 
-def _request(samples: Samples, modality: str, index: int) -> dict[str, Array]:
-    return {name: np.asarray(values[index])[None] for name, values in samples.inputs[modality].items()}
+def _request(samples: Samples, modality: Modality, index: int) -> dict[str, Array]:
+    arrays = {t.name: np.asarray(samples.inputs[modality.name][t.name][index])[None] for t in modality.inputs}
+    for tensor in modality.inputs:
+        problem = shape_problem(tensor, arrays[tensor.name], 1)
+        if problem:
+            raise ModelError(f"labelled sample {index}: input {problem}")
+    return arrays
 
 
 def _single_requests(
@@ -138,7 +143,7 @@ def _single_requests(
     if samples is None:
         return [blank(model, (modality,), 1, length)]
     declared = model.modality(modality).inputs
-    requests = [_request(samples, modality, index) for index in choose(samples, size, seed)]
+    requests = [_request(samples, model.modality(modality), index) for index in choose(samples, size, seed)]
     if length is not None:
         requests = [{t.name: _repeated(t, request[t.name], length) for t in declared} for request in requests]
     return [prepare(model, modality, request) for request in requests]
@@ -166,6 +171,8 @@ def _check_modality(model: Model, modality: Modality, samples: Samples) -> None:
                 f"{where}: {len(values)} inputs {tensor.name!r} and {len(samples)} labels; "
                 "expected one label for each"
             )
+        if not isinstance(values, (np.ndarray, list, tuple)):
+            continue  # read when it is asked for, and checked then
         whole = [values] if isinstance(values, np.ndarray) else [np.asarray(value)[None] for value in values]
         for array in whole:
             problem = shape_problem(tensor, array, len(array))

@@ -66,10 +66,10 @@ class Session:
         self.columns = columns_of(model, self.device.kind)
         self.modes = tuple(dict.fromkeys(column.mode for column in self.columns))
         self.chosen = choose(samples, settings.samples, settings.seed) if samples else np.arange(0)
+        pool = Pool(model, samples, max(LEAST_POOL, 2 * settings.largest_batch(model)), settings.seed)
         self.journal = Journal(journal_path(output) if output else None, self._key())
         if self.journal.entries:
             say("going on from where an earlier run was interrupted")
-        pool = Pool(model, samples, max(LEAST_POOL, 2 * settings.largest_batch(model)), settings.seed)
         self.bench = Bench(model, settings, self.columns, pool, self.journal, say)
         self._say, self._meter, self._shown_ns = say, meter, 0
         self._seconds: dict[str, float] = {}
@@ -101,7 +101,7 @@ class Session:
             return {}
         self._judged = judge(self.model, self.samples, self.chosen, largest, self.bench.run, self.journal, tick)
         self._seconds["accuracy"] = to_s(monotonic_ns() - started_ns)
-        return {mode: summary_of(judged.scores) for mode, judged in self._judged.items()}
+        return {mode: summary_of(self.model, judged) for mode, judged in self._judged.items()}
 
     def cascades(self, modes: Mapping[Column, Mode]) -> tuple[tuple[Cascade, ...], str]:
         """Return the cascades of modes that were all scored in this run; if there is none, why in one line."""
@@ -174,6 +174,7 @@ class Session:
             "threads": self.settings.threads,
             "batch": self.settings.largest_batch(self.model),
             "samples": len(self.chosen),
+            "source": self.samples.source if self.samples else "",
             "seed": self.settings.seed,
         }
 

@@ -16,11 +16,20 @@ from numpy.typing import NDArray
 MEMORY_NS = 1_000_000_000
 """The time constant of forgetting."""
 
-BURST_MEMORY_NS = 30_000_000_000
-"""The time constant of forgetting bursts: they are rarer than arrivals."""
+LEAST_KNOWN_NS = 300_000_000
+"""What less than this has shown is taken as if it had come in so much time."""
 
-FIRST_BURST = 0.6
+LASTING_NS = 60_000_000_000
+"""The time constant of forgetting what has been asked for all along."""
+
+BURST_MEMORY_NS = 1000_000_000_000
+"""The time constant of forgetting bursts: what came once will come again."""
+
+GUESS = 0.75
 """What the worst burst is taken for before any was seen, as a part of what the latency SLO has room for."""
+
+GUESS_MEMORY_NS = 25_000_000_000
+"""The time constant of forgetting that guess."""
 
 BINS_PER_OCTAVE = 4
 BINS = 40 * BINS_PER_OCTAVE
@@ -30,15 +39,19 @@ BINS = 40 * BINS_PER_OCTAVE
 class Demand:
     """Arrivals of late; one for each scheduler."""
 
-    __slots__ = ("_at_ns", "_backlog_ns", "_began_ns", "_burst_ns", "_full", "_work")
+    __slots__ = (
+        "_at_ns", "_backlog_ns", "_began_ns", "_burst_ns", "_full", "_guess_ns", "_lasting", "_work",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._work = np.zeros(BINS)
         self._full = 0.0
+        self._lasting = 0.0
         self._at_ns = 0
         self._began_ns: int | None = None
         self._backlog_ns = 0.0
         self._burst_ns = 0.0
+        self._guess_ns = 0.0
 
     def observe(
         self, now_ns: int, cost_ns: float, work_ns: float, full_ns: float, slo_ns: int, workers: int
@@ -57,6 +70,7 @@ class Demand:
         self._forget(now_ns)
         self._work[_bin(cost_ns)] += work_ns
         self._full += full_ns
+        self._lasting += full_ns
 
     def below(self, cost_ns: NDArray[np.float64], now_ns: int) -> NDArray[np.float64]:
         """Return, per cost, the work of jobs that are cheaper, per time."""
@@ -73,15 +87,20 @@ class Demand:
         """Return the work of all jobs at their most accurate, per time."""
         return self._full * self._rate(now_ns)
 
+    def lasting(self, now_ns: int) -> float:
+        """Return the same over minutes, lulls and bursts together."""
+        return self._lasting * self._rate(now_ns, LASTING_NS)
+
     def burst_ns(self, now_ns: int) -> float:
         """Return the most work that was behind at once of late, had nothing run but the cheapest."""
         if self._began_ns is None:
             return 0.0
-        return self._burst_ns * math.exp((self._at_ns - now_ns) / BURST_MEMORY_NS)
+        seen_ns = self._burst_ns * math.exp((self._at_ns - now_ns) / BURST_MEMORY_NS)
+        return max(seen_ns, self._guess_ns * math.exp((self._began_ns - now_ns) / GUESS_MEMORY_NS))
 
     def _fall_behind(self, now_ns: int, work_ns: float, slo_ns: int, workers: int) -> None:
         if self._began_ns is None:
-            self._at_ns, self._burst_ns = now_ns, FIRST_BURST * slo_ns * workers
+            self._at_ns, self._guess_ns = now_ns, GUESS * slo_ns * workers
         passed_ns = now_ns - self._at_ns
         left_ns = max(0.0, self._backlog_ns - passed_ns * workers)
         self._backlog_ns = min(left_ns + work_ns, float(slo_ns * workers))
@@ -94,15 +113,16 @@ class Demand:
             left = math.exp((self._at_ns - now_ns) / MEMORY_NS)
             self._work *= left
             self._full *= left
+            self._lasting *= math.exp((self._at_ns - now_ns) / LASTING_NS)
             self._at_ns = now_ns
 
-    def _rate(self, now_ns: int) -> float:
+    def _rate(self, now_ns: int, memory_ns: int = MEMORY_NS) -> float:
         """What turns the remembered sums into work per time, the short memory of the start included."""
         if self._began_ns is None:
             return 0.0
-        left = math.exp((self._at_ns - now_ns) / MEMORY_NS)
-        known = 1 - math.exp((self._began_ns - now_ns) / MEMORY_NS)
-        return left / (MEMORY_NS * max(known, 0.3))
+        left = math.exp((self._at_ns - now_ns) / memory_ns)
+        known_ns = memory_ns * (1 - math.exp((self._began_ns - now_ns) / memory_ns))
+        return left / max(known_ns, LEAST_KNOWN_NS)
 
 
 def _bin(cost_ns: float) -> int:

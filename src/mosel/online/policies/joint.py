@@ -31,8 +31,13 @@ CHEAP_FIRST = 0.1
 LIGHT, LIGHT_WIDTH = 1.3, 0.6
 """Demand at full accuracy, per worker: below this, less the width, it is light."""
 
-LIGHT_BACKLOG = 0.8
+LIGHT_BACKLOG = 0.65
 """How much of its latency SLO may be planned ahead for accuracy at light demand."""
+
+BUSY, BUSY_WIDTH = 1.4, 0.4
+"""Demand at full accuracy over minutes, per worker: above this no time is spent on accuracy, below this less
+the width as much as bursts leave. What a lull is used for, the next burst will lack.
+"""
 
 CALM = 0.5
 """How much of that depends on what the worst burst of late would leave."""
@@ -100,8 +105,15 @@ def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[n
     # The less a burst would leave, the less of it is spent: the next one may be worse.
     after_burst_ns = left_ns / slo_ns * (left_ns - others_ns)
     freely_ns = light * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
-    spare_ns: NDArray[np.int64] = np.maximum(np.maximum(after_burst_ns, freely_ns), 0).astype(np.int64)
+    spared_ns = np.maximum(np.maximum(after_burst_ns, freely_ns), 0)
+    spare_ns: NDArray[np.int64] = (_lull(view) * spared_ns).astype(np.int64)
     return spare_ns
+
+
+def _lull(view: View) -> float:
+    """How far from lasting overload workers are, from 0 to 1, whatever the last second brought."""
+    lasting = view.demand.lasting(view.now_ns) / view.power
+    return min(1.0, max(0.0, (BUSY - lasting) / BUSY_WIDTH))
 
 
 def _batch(view: View, chosen: Choice) -> BatchChoice | None:

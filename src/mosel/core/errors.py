@@ -8,7 +8,8 @@
     │   │   ├── TooLargeError a request over a limit of the server: HTTP 413
     │   │   └── CorruptInputError a modality that its preprocessing cannot make sense of
     │   ├── UnauthorizedError a call without a key that this server knows: HTTP 401
-    │   └── UnknownModelError a model name that is not served: HTTP 404
+    │   ├── UnknownModelError a model name that is not served: HTTP 404
+    │   └── GoneError         an offer that is not held any more: HTTP 410
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
     └── ExecutionError        something failed while running: exit status 1, HTTP 500
         ├── ModelFailedError  the model raised
@@ -60,6 +61,10 @@ class UnauthorizedError(UsageError):
 
 class UnknownModelError(UsageError):
     """A request for a model that this server does not serve."""
+
+
+class GoneError(UsageError):
+    """An upload for an offer that is not held, or not any more."""
 
 
 class RefusedError(MoselError):

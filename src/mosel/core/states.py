@@ -55,6 +55,8 @@ class Reason(StrEnum):
     """The model raised an error on the job's requests, twice."""
     BAD_INPUT = "bad_input"
     """A modality could not be decoded and no other mode meets the accuracy SLO."""
+    NOT_UPLOADED = "not_uploaded"
+    """The tensors of an offer did not come while its place was held."""
     CANCELLED = "cancelled"
     """The client went away."""
     SHUTDOWN = "shutdown"

@@ -11,13 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from mosel.client import read_outputs
 from mosel.core.errors import BadAnswerError, ExecutionError, NotReadyError, UnknownModelError, UsageError
 from mosel.evaluation.payloads import HEADER_LENGTH, Payload
-from mosel.models.base import DATATYPES
 
 ANSWER_LIMIT_BYTES = 1 << 28
 LARGE_BYTES = 1 << 20
@@ -130,22 +129,9 @@ def _decoded(status: int, raw: bytes, told: str | None) -> Reply:
     if status != OK:
         return Reply(status, str(found.get("error", "no reason given")), receipt)
     try:
-        return Reply(status, "", receipt, _outputs(found["outputs"], memoryview(raw)[end:]))
+        return Reply(status, "", receipt, read_outputs(found["outputs"], memoryview(raw)[end:]))
     except (KeyError, TypeError, ValueError) as error:
         raise BadAnswerError(f"the answer's outputs cannot be read: {error}") from error
-
-
-def _outputs(described: list[dict[str, Any]], tail: memoryview) -> dict[str, NDArray[Any]]:
-    outputs: dict[str, NDArray[Any]] = {}
-    for each in described:
-        dtype = np.dtype(DATATYPES[each["datatype"]]).newbyteorder("<")
-        if "data" in each:
-            array = np.array(each["data"], dtype)
-        else:
-            size = each["parameters"]["binary_data_size"]
-            array, tail = np.frombuffer(tail[:size], dtype), tail[size:]
-        outputs[each["name"]] = array.reshape(each["shape"])
-    return outputs
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Everything is checked before anything is accepted: names, data types, shapes and
 looked into. Whether the SLOs can be met is the scheduler's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from mosel.core.errors import InputError
 from mosel.core.tables import Profile
 from mosel.core.types import Job
 from mosel.frontend.calls import Call, Input
-from mosel.frontend.parameters import Defaults, read_parameters
+from mosel.frontend.parameters import Defaults, Wishes, read_parameters
 from mosel.models.base import Model, Tensor
 
 
@@ -76,8 +76,48 @@ class Checker:
         requests = self._requests(call.inputs)
         modalities = self._modalities(inputs)
         wishes = read_parameters(call.parameters, self._defaults)
-        latency_ns = wishes.latency_ns if call.limit_ns is None else min(wishes.latency_ns, call.limit_ns)
-        job = Job(
+        length = self._length(inputs, wishes.length)
+        return Checked(
+            self._job(job_id, requests, modalities, wishes, length, arrival_ns, call.limit_ns), inputs
+        )
+
+    def check_offer(
+        self,
+        requests: int,
+        modalities: Sequence[str],
+        parameters: Mapping[str, object],
+        arrival_ns: int,
+        job_id: str,
+    ) -> Job:
+        """Return the job that is offered, before its tensors are here; no modalities means all.
+
+        Raises:
+            InputError: naming what was given, what was expected and what to do.
+        """
+        if not 1 <= requests <= self._limits.job_requests:
+            raise InputError(f"requests is {requests}; expected 1 to {self._limits.job_requests}")
+        names = self._model.modality_names
+        for name in modalities:
+            if name not in names:
+                raise InputError(
+                    f"model {self._model.name!r} has no modality {name!r}; expected some of {', '.join(names)}"
+                )
+        held = self._runnable([name for name in names if name in modalities or not modalities])
+        wishes = read_parameters(parameters, self._defaults)
+        return self._job(job_id, requests, held, wishes, wishes.length, arrival_ns)
+
+    def _job(
+        self,
+        job_id: str,
+        requests: int,
+        modalities: tuple[str, ...],
+        wishes: Wishes,
+        length: float | None,
+        arrival_ns: int,
+        limit_ns: int | None = None,
+    ) -> Job:
+        latency_ns = wishes.latency_ns if limit_ns is None else min(wishes.latency_ns, limit_ns)
+        return Job(
             id=job_id,
             model=self._model.name,
             requests=requests,
@@ -87,9 +127,8 @@ class Checker:
             modalities=modalities,
             weight=wishes.weight,
             tenant=wishes.tenant,
-            length=self._length(inputs, wishes.length),
+            length=length,
         )
-        return Checked(job, inputs)
 
     def _length(self, inputs: Mapping[str, NDArray[Any]], wished: float | None) -> float | None:
         """Return how long the longest request is: what its tensors tell counts, not what the client says."""
@@ -152,6 +191,10 @@ class Checker:
                     f"modality {modality.name!r} lacks its input {', '.join(missing)}; "
                     f"send all of {_names(modality.inputs)}, or none of them"
                 )
+        return self._runnable(held)
+
+    def _runnable(self, held: list[str]) -> tuple[str, ...]:
+        """Return the modalities of a job, empty where it has all, once it is sure that a mode runs on them."""
         if not any(mode.issubset(held) for mode in self._modes):
             least = (mode for mode in self._modes if not any(other < mode for other in self._modes))
             choices = "; ".join(

@@ -6,6 +6,7 @@
 | bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 | INVALID_ARGUMENT |
 | an API key that is missing or not known | 401 | UNAUTHENTICATED |
 | a model, or a path, that is not there | 404 | NOT_FOUND, UNIMPLEMENTED |
+| an upload for an offer that is not held any more | 410 | FAILED_PRECONDITION |
 | a request that takes too long to arrive | 408 | – |
 | a body over the server's limit | 413 | RESOURCE_EXHAUSTED |
 | headers over it | 431 | RESOURCE_EXHAUSTED |
@@ -20,6 +21,7 @@ from grpc import StatusCode
 
 from mosel.core.clock import to_s
 from mosel.core.errors import (
+    GoneError,
     MoselError,
     RefusedError,
     TooLargeError,
@@ -33,12 +35,14 @@ from mosel.frontend.best import Choice
 from mosel.frontend.calls import Parameter, receipt_parameters
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
+GONE = 410
 NOT_ALLOWED, TOO_LARGE, TOO_SLOW, HEAD_TOO_LARGE = 405, 413, 408, 431
 
 GRPC = {
     BAD_REQUEST: StatusCode.INVALID_ARGUMENT,
     UNAUTHORIZED: StatusCode.UNAUTHENTICATED,
     NOT_FOUND: StatusCode.NOT_FOUND,
+    GONE: StatusCode.FAILED_PRECONDITION,
     TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
     UNAVAILABLE: StatusCode.UNAVAILABLE,
     INTERNAL: StatusCode.INTERNAL,
@@ -87,6 +91,7 @@ _STATUS: dict[type[MoselError], int] = {
     TooLargeError: TOO_LARGE,
     UnauthorizedError: UNAUTHORIZED,
     UnknownModelError: NOT_FOUND,
+    GoneError: GONE,
     UsageError: BAD_REQUEST,
 }
 

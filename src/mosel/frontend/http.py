@@ -100,6 +100,9 @@ class HttpApp:
         json_length: int | None,
         receive: Receive,
     ) -> "_Reply":
+        if target.action == "offer":
+            offer = protocol.decode_offer(body, tenant)
+            return _told(self._service.offer(target.model, offer, arrival_ns))
         request = protocol.decode(body, json_length, self._service.limits.json_bytes)
         call = request.call if tenant is None else of_tenant(request.call, tenant)
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
@@ -196,15 +199,18 @@ def rest_app(service: Service) -> Starlette:
 class _Target(NamedTuple):
     model: str
     version: str
+    action: str = "infer"
 
 
 def _target(path: str) -> _Target | None:
-    """Return the model and version that `path` infers on; None if it is another path."""
-    if not path.endswith("/infer"):
+    """Return what `path` infers on or offers to; None if it is another path."""
+    if not path.endswith(("/infer", "/offer")):
         return None
     match path.split("/"):
         case ["", "v2", "models", model, "infer"]:
             return _Target(model, "")
+        case ["", "v2", "models", model, "offer"]:
+            return _Target(model, "", "offer")
         case ["", "v2", "models", model, "versions", version, "infer"]:
             return _Target(model, version)
         case _:
@@ -270,6 +276,11 @@ def _found(body: protocol.Body) -> _Reply:
     if body.header_length is not None:
         headers.append((_HEADER_LENGTH, b"%d" % body.header_length))
     return _Reply(codes.OK, headers, body.content)
+
+
+def _told(told: dict[str, object]) -> _Reply:
+    content = orjson.dumps(told)
+    return _Reply(codes.OK, [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))], content)
 
 
 def _refused(refusal: Refusal) -> _Reply:

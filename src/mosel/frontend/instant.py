@@ -28,6 +28,7 @@ class InstantEngine:
         self, answer: Callable[[Job, Inputs], Answer], clock: Callable[[], int] = monotonic_ns
     ) -> None:
         self.ready = True
+        self.backlog_s = 0.0
         self.now_ns = clock
         self.counters = Snapshot(0, 0, 0, 0, (), Decisions())
         self._answer = answer

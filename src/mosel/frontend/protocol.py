@@ -16,11 +16,13 @@ import orjson
 from numpy.typing import NDArray
 
 from mosel.core.errors import InputError, TooLargeError
-from mosel.frontend.calls import Call, Input, Parameter
+from mosel.frontend.calls import Call, Input, Parameter, of_tenant
+from mosel.frontend.offers import OfferBody
 from mosel.frontend.tensors import MOST_DIMENSIONS, WIRE_DTYPES, from_raw, from_values, raw_size
 from mosel.models.base import Tensor
 
 JSON_LIMIT_BYTES = 8 << 20
+OFFER_LIMIT_BYTES = 64 << 10
 
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 Shape = Annotated[list[Size], msgspec.Meta(max_length=MOST_DIMENSIONS)]
@@ -77,6 +79,24 @@ def decode(body: bytes, header_length: int | None, json_limit: int = JSON_LIMIT_
     raw = {o.name: o.parameters.binary_data for o in found.outputs if o.parameters.binary_data is not None}
     call = Call(inputs, found.id, found.parameters, tuple(output.name for output in found.outputs))
     return Request(call, raw, raw_default)
+
+
+def decode_offer(body: bytes, tenant: str | None) -> OfferBody:
+    """Decode the body of an offer, as one of the tenant whose key it came with, if it did.
+
+    Raises:
+        TooLargeError: it is larger than an offer ever is.
+        InputError: it is not what an offer looks like.
+    """
+    if len(body) > OFFER_LIMIT_BYTES:
+        raise TooLargeError(f"an offer has {len(body):,} bytes; expected at most {OFFER_LIMIT_BYTES:,}")
+    try:
+        found = msgspec.json.decode(body, type=OfferBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f'the offer: {error}; expected {{"requests": 1, "parameters": {{…}}}}') from error
+    if tenant is not None:
+        found.parameters = of_tenant(Call((), "", found.parameters), tenant).parameters  # type: ignore[assignment]
+    return found
 
 
 def encode(

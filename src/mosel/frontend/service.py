@@ -7,13 +7,14 @@ known here, nor are protocol codes.
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from mosel import __version__
-from mosel.core.errors import MoselError, RefusedError, UnknownModelError
+from mosel.core.clock import to_s
+from mosel.core.errors import InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
@@ -26,12 +27,16 @@ from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
 from mosel.frontend.history import History
 from mosel.frontend.metrics import Metrics
+from mosel.frontend.offers import OfferBody, Offers, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.repository import Repository
 from mosel.frontend.statistics import Statistics
 from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
+
+OFFER = "offer"
+"""The parameter of an inference request that names the offer whose tensors it brings."""
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -52,6 +57,10 @@ class Engine(Protocol):
 
     def now_ns(self) -> int:
         """Return the engine's clock."""
+
+    @property
+    def backlog_s(self) -> float:
+        """Work before each worker, in seconds."""
 
     def snapshot(self) -> Snapshot:
         """Return its counters."""
@@ -102,6 +111,8 @@ class Service:
         self._checkers = {
             name: Checker(one.model, one.profile, self.limits, tenants) for name, one in self._served.items()
         }
+        workers = len(engine.snapshot().workers) or 1
+        self._offers = Offers((one.profile for one in self._served.values()), workers)
         self._numbers = itertools.count(1)
         self._best = Best(one.profile for one in self._served.values())
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best)
@@ -196,13 +207,74 @@ class Service:
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         with self.repository.using(name):
-            checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
-            self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
+            if OFFER in call.parameters:
+                checked = self._uploaded(name, call, arrival_ns)
+            else:
+                checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+                self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
+                self._arrived(checked.job)
             handed_in_ns = self.now_ns()
             answer = await self._run(checked)
         choice = self._ended(answer.receipt)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
+
+    def offer(self, name: str, body: OfferBody, arrival_ns: int) -> dict[str, object]:
+        """Hold a place for a job whose tensors are yet to come, and say which are wanted and for how long.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            InputError: the offer does not fit the model, or its accuracy SLO cannot be reached.
+            RefusedError: the server is loading, draining or overloaded, the model has been unloaded, the tenant
+                is over its quota, or the job would be late even alone.
+        """
+        model = self._find(name, "").model
+        if not self._engine.ready:
+            raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
+        with self.repository.using(name):
+            job = self._checkers[name].check_offer(
+                body.requests, body.modalities, body.parameters, arrival_ns, f"j{next(self._numbers)}"
+            )
+        self._quotas.take(job.tenant, job.requests, arrival_ns)
+        now_ns = self._engine.now_ns()
+        held = self._offers.hold(job, self._engine.backlog_s, now_ns)
+        self._arrived(job)
+        hold_s = to_s(held.until_ns - now_ns)
+        asyncio.get_running_loop().call_later(hold_s, self._expire, held.id)
+        wanted = [modality for modality in model.modalities if modality.name in held.wanted]
+        return {
+            "model_name": name,
+            "offer": held.id,
+            "modalities": [modality.name for modality in wanted],
+            "inputs": [tensor.name for modality in wanted for tensor in modality.inputs],
+            "hold_ms": 1000 * hold_s,
+        }
+
+    def _expire(self, offer: str) -> None:
+        held = self._offers.let_go(offer)
+        if held is not None:
+            detail = f"the tensors of offer {offer} were not here in time"
+            now_ns = self._engine.now_ns()
+            self._ended(Receipt(held.job, State.DROPPED, Reason.NOT_UPLOADED, detail, now_ns))
+            self.statistics.failed(held.job, now_ns)
+
+    def _uploaded(self, name: str, call: Call, arrival_ns: int) -> Checked:
+        """Return the offered job with its tensors; its place goes over to the scheduler."""
+        found = dict(call.parameters)
+        held = self._offers.find(found.pop(OFFER), name, arrival_ns)
+        tenant = found.pop("tenant", held.job.tenant)
+        if found or tenant != held.job.tenant:
+            raise InputError(
+                f"parameter {next(iter(found), 'tenant')!r}: an offer's own parameters stand; leave it out"
+            )
+        brought = self._checkers[name].check(replace(call, parameters={}), arrival_ns, held.job.id)
+        job = uploaded(held, brought.job)
+        self._offers.let_go(held.id)
+        return Checked(job, brought.inputs)
+
+    def _arrived(self, job: Job) -> None:
+        self.metrics.arrived(job)
+        self._history.arrived(job)
 
     def dashboard(self, since_s: int) -> dict[str, object]:
         """Return what the dashboard shows, with the seconds of the server's clock from `since_s` on."""
@@ -216,10 +288,8 @@ class Service:
         )
 
     async def _run(self, checked: Checked) -> Answer:
-        """Let the engine run a job, and take down that it came."""
+        """Let the engine run a job."""
         job = checked.job
-        self.metrics.arrived(job)
-        self._history.arrived(job)
         try:
             return await self._engine.submit(job, checked.inputs)
         except asyncio.CancelledError:

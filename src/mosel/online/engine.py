@@ -234,6 +234,11 @@ class Engine:
         assert self._failure is not None
         return self._failure
 
+    @property
+    def backlog_s(self) -> float:
+        """Work before each worker, in seconds."""
+        return self._backlog.seconds
+
     def snapshot(self) -> Snapshot:
         """Return the counters as they stand."""
         return Snapshot(

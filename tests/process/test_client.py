@@ -1,0 +1,85 @@
+"""The client library against a real server."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from mosel.client import AsyncClient, Client
+from mosel.core.errors import (
+    ExecutionError,
+    GoneError,
+    InputError,
+    NotReadyError,
+    RefusedError,
+    UnknownModelError,
+)
+from tests.process.serving import RAISES, Server, tokens
+
+pytestmark = pytest.mark.process
+
+WAVE = np.array([[1, 2, 3], [4, 5, 6]], "float32")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that is ready."""
+    running = Server(tmp_path_factory.mktemp("client"))
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.close()
+
+
+def dear() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Fail: this tensor is not to be made."""
+    raise AssertionError("it was not wanted")
+
+
+def test_whole_and_lazy(server: Server) -> None:
+    """Both ways give the same outputs; lazily only what is wanted is made and sent."""
+    inputs = {"tokens": tokens(5, 1, 2), "wave": WAVE}
+    with Client(server.url, "small") as client:
+        for lazy in (False, True):
+            answer = client.infer(inputs, lazy=lazy, accuracy_slo=0.9)
+            assert answer.outputs["total"].tolist() == [12.0, 21.0]
+            assert answer.receipt["modes"] == "text+sound:2"
+        offer = client.offer(["wave"], 2, latency_slo_ms=30_000)
+        assert offer.inputs == ("wave",)
+        assert 0 < offer.hold_s <= 10
+        answer = client.upload(offer, {"tokens": dear, "wave": lambda: WAVE})
+        assert answer.receipt["modes"] == "sound:2"
+        with pytest.raises(GoneError, match="not held"):
+            client.upload(offer, {"wave": WAVE})
+
+
+async def test_async_does_the_same(server: Server) -> None:
+    """The asynchronous client gives the same answers."""
+    async with AsyncClient(server.url, "small") as client:
+        for lazy in (False, True):
+            answer = await client.infer({"wave": lambda: WAVE}, lazy=lazy, requests=2)
+            assert answer.outputs["total"].tolist() == [6.0, 15.0]
+        with pytest.raises(RefusedError, match="latency_unreachable"):
+            await client.infer({"wave": WAVE}, latency_slo_ms=0.001)
+
+
+def test_errors(server: Server) -> None:
+    """Each answer of the server is an error of its kind, and the connection goes on."""
+    with Client(server.url, "small") as client:
+        with pytest.raises(InputError, match=r"the best is 0\.8"):
+            client.infer({"wave": WAVE}, accuracy_slo=0.85)
+        with pytest.raises(InputError, match="complex64; expected one of"):
+            client.infer({"wave": WAVE.astype("complex64")})
+        with pytest.raises(RefusedError) as caught:
+            client.infer({"wave": WAVE}, lazy=True, latency_slo_ms=0.001)
+        assert caught.value.retry_after_s == 1
+        with pytest.raises(ExecutionError, match="no such number"):
+            client.infer({"tokens": tokens(RAISES)})
+        assert client.infer({"wave": WAVE}).receipt["outcome"] == "served"
+    with Client(server.url, "other") as client, pytest.raises(UnknownModelError, match="expected small"):
+        client.infer({"wave": WAVE}, lazy=True)
+    with (
+        Client("http://127.0.0.1:9", "small") as client,
+        pytest.raises(NotReadyError, match="cannot be reached"),
+    ):
+        client.infer({"wave": WAVE})

@@ -58,7 +58,7 @@ class Checker:
     ) -> None:
         self._model = model
         self._limits = limits
-        self._tensors = {tensor.name: tensor for modality in model.modalities for tensor in modality.inputs}
+        self._tensors = {t.name: (m.name, t) for m in model.modalities for t in m.inputs}
         self._outputs = frozenset(tensor.name for tensor in model.outputs)
         self._modes = [frozenset(mode.modalities) for mode in profile.modes]
         least = min(mode.accuracy for mode in profile.modes)
@@ -148,15 +148,14 @@ class Checker:
     def _named_inputs(self, call: Call) -> dict[str, NDArray[Any]]:
         inputs: dict[str, NDArray[Any]] = {}
         for given in call.inputs:
-            tensor = self._tensors.get(given.name)
-            if tensor is None:
+            if given.name not in self._tensors:
                 raise InputError(
                     f"model {self._model.name!r} has no input {given.name!r}; "
                     f"expected some of {', '.join(self._tensors)}"
                 )
             if given.name in inputs:
                 raise InputError(f"input {given.name!r} is given twice; expected each once")
-            _check_tensor(given, tensor)
+            _check_tensor(given, *self._tensors[given.name])
             inputs[given.name] = given.array
         return inputs
 
@@ -210,17 +209,18 @@ def _names(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(tensor.name for tensor in tensors)
 
 
-def _check_tensor(given: Input, tensor: Tensor) -> None:
+def _check_tensor(given: Input, modality: str, tensor: Tensor) -> None:
+    where = f"modality {modality!r}, input {tensor.name!r}"
     if given.datatype != tensor.datatype:
-        raise InputError(f"input {tensor.name!r}: datatype is {given.datatype}; expected {tensor.datatype}")
+        raise InputError(f"{where}: datatype is {given.datatype}; expected {tensor.datatype}")
     shape = given.array.shape
-    if len(shape) != len(tensor.shape) + 1:
-        raise InputError(f"input {tensor.name!r}: shape is {list(shape)}; expected {_expected(tensor)}")
     limits = iter(tensor.limits)
-    for size, wanted in zip(shape[1:], tensor.shape, strict=True):
-        fits = 1 <= size <= next(limits) if wanted == -1 else size == wanted
-        if not fits:
-            raise InputError(f"input {tensor.name!r}: shape is {list(shape)}; expected {_expected(tensor)}")
+    fits = len(shape) == len(tensor.shape) + 1 and all(
+        1 <= size <= next(limits) if wanted == -1 else size == wanted
+        for size, wanted in zip(shape[1:], tensor.shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"{where}: shape is {list(shape)}; expected {_expected(tensor)}")
 
 
 def _expected(tensor: Tensor) -> str:

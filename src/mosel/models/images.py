@@ -16,6 +16,17 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 ARRAY = b"\x93NUMPY"
 """How an array in numpy's own format begins."""
 
+DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+"""What reading raises of a file that is no image, is damaged, or is far too large."""
+
+MARKED = (b"\xff\xd8", b"\x89PNG", b"GIF8")
+"""How files begin that end with a mark, never with a byte of 0.
+
+Others (WebP, BMP, arrays) may: what was cut off and filled up can look like one of them that is whole.
+"""
+
 
 def read_image(file: NDArray[np.uint8], request: int) -> Image.Image:
     """Return the image in a file, in red, green and blue; bytes of 0 behind it are passed over.
@@ -31,7 +42,7 @@ def read_image(file: NDArray[np.uint8], request: int) -> Image.Image:
     raw = file.tobytes()
     try:
         return _of_array(raw) if raw.startswith(ARRAY) else _of_file(raw)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise ValueError(f"request {request} is no image that can be read: {_reason(error)}") from error
 
 
@@ -49,7 +60,9 @@ def _of_array(raw: bytes) -> Image.Image:
 
 
 def _of_file(raw: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
+    # To a JPEG that was cut off, what fills it up would be grey pixels.
+    whole = raw.rstrip(b"\0") if raw.startswith(MARKED) else raw
+    with Image.open(io.BytesIO(whole), formats=FORMATS) as image:
         _check_size(*image.size)
         return image.convert("RGB")
 

@@ -14,6 +14,7 @@ from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason
 from mosel.evaluation.experiments import EXPERIMENTS
+from mosel.evaluation.twitter import TWITTER
 from mosel.frontend.best import Choice
 from mosel.frontend.config import ServeConfig, read_config
 from mosel.online.policies import DEFAULT, POLICIES
@@ -152,6 +153,23 @@ def test_evaluation_page_s_table_is_the_committed_results() -> None:
     script = load_script("evaluation_page")
     page = script.PAGE.read_text()
     assert script.with_block(page, script.committed()) == page, "run scripts/evaluation_page.py"
+
+
+def test_parameters_of_the_made_day_are_the_committed_fit_s() -> None:
+    """The module of parameters and the page's table are what the script writes from the committed fit."""
+    script = load_script("fit_daily")
+    page, found = script.PAGE.read_text(), script.committed()
+    assert script.with_block(page, found) == page, "run scripts/fit_daily.py"
+    assert script.module(found) == script.MODULE.read_text(), "run scripts/fit_daily.py"
+
+
+def test_a_day_is_fitted_from_a_made_one() -> None:
+    """The script finds the parameters of days that the generator made, within what these days tell."""
+    script = load_script("fit_daily")
+    found, like = script.fitted(script.made_days(TWITTER)), TWITTER
+    assert abs(found.day[0] / like.day[0] - 1) < 0.03
+    assert abs(found.variance_of_mean - like.variance_of_mean) < 0.05
+    assert abs(found.spikes_a_day / like.spikes_a_day - 1) < 0.35
 
 
 def test_evaluation_page_names_every_experiment() -> None:

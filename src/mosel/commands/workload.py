@@ -38,13 +38,14 @@ def workload(
     Example: mosel workload bursty --profile profile.json --load 2 --duration 40 -o workload.csv
 
     Args:
-        kind: constant, poisson, bursty (a day's shape compressed to the duration, with spikes), or trace.
+        kind: constant, poisson, bursty (a day's shape compressed to the duration, with spikes), daily (a
+            day like Twitter's real arrivals, compressed likewise), or trace.
         profile: profile.json of the model; accuracy SLOs lie between its modes' lowest and highest accuracy.
             May be repeated: rates are divided evenly among the models, and column `model` names each job's.
         rate: mean requests per second; a trace keeps its own counts where no rate is given.
         load: mean rate as a multiple of one over the full mode's latency at batch size 1.
-        min_rate: lowest requests per second of bursty, a quarter of the mean where none is given, or of trace.
-        max_rate: highest requests per second of bursty, 2.5 times the mean where none is given, or of trace.
+        min_rate: lowest requests per second of bursty (else a quarter of the mean), daily or trace.
+        max_rate: highest requests per second of bursty (else 2.5 times the mean), daily or trace.
         duration: seconds; 40 by default, or all of a trace.
         trace: the recorded arrivals, for one profile: `second count` in two columns, a count for each second,
             Azure's LLM and multi-modal traces, or BurstGPT's.

@@ -2,7 +2,8 @@
 
 Each second has its number of requests; jobs of size int(N(1, 6)), at least 1, are drawn until it is reached
 (the last one is cut to fit) and placed inside the second. `bursty` is a day's shape compressed to the duration,
-with Poisson counts and short spikes; `trace` takes the counts of a recorded series (`traces.py`).
+with Poisson counts and short spikes; `daily` is a day like Twitter's (`daily.py`), compressed likewise; `trace`
+takes the counts of a recorded series (`traces.py`).
 """
 
 import math
@@ -16,11 +17,13 @@ from mosel.core.clock import NS_PER_S, to_ns
 from mosel.core.errors import UsageError
 from mosel.core.tables import Mode, Profile
 from mosel.core.types import Job
+from mosel.evaluation.daily import daily_rates, spread_counts
 from mosel.evaluation.garbage import no_collector
+from mosel.evaluation.twitter import TWITTER
 from mosel.evaluation.workload import Workload
 
-KINDS = ("constant", "poisson", "bursty", "trace")
-SHAPED = ("bursty", "trace")
+KINDS = ("constant", "poisson", "bursty", "daily", "trace")
+SHAPED = ("bursty", "daily", "trace")
 """Kinds that can be mapped onto a least and a greatest rate."""
 SIZE_MEAN, SIZE_DEVIATION = 1.0, 6.0
 LEAST_OF_MEAN, MOST_OF_MEAN = 0.25, 2.5
@@ -41,8 +44,8 @@ class Recipe:
         seed: of every draw.
         rate_rps: mean requests per second; None takes the mean that the shape has between the two below, or
             a trace's own counts.
-        least_rps: lowest rate of `bursty` or `trace`.
-        most_rps: highest rate of `bursty`, spikes included, or of `trace`.
+        least_rps: lowest rate of `bursty`, `daily` or `trace`.
+        most_rps: highest rate of `bursty` or `daily`, spikes included, or of `trace`.
         latency_slo_s: of every job; None where it is relative.
         latency_factor: latency SLO as a multiple of the job's own latency, alone and with all modalities.
         lacking: share of jobs that lack one modality.
@@ -141,16 +144,7 @@ def mapped(recipe: Recipe, series: Counts) -> Counts:
     steps = math.ceil(recipe.duration_s)
     if steps > len(series):
         raise UsageError(f"a duration of {steps:,} s; expected at most the {len(series):,} s of the trace")
-    rates = series[:steps].astype(np.float64)
-    low, high = float(rates.min()), float(rates.max())
-    if recipe.least_rps is not None and recipe.most_rps is not None:
-        if recipe.least_rps > recipe.most_rps:
-            raise UsageError(f"rates {recipe.least_rps:g} ≤ {recipe.most_rps:g} do not hold")
-        spread = (rates - low) / (high - low) if high > low else np.zeros(steps)
-        rates = recipe.least_rps + (recipe.most_rps - recipe.least_rps) * spread
-    elif recipe.rate_rps is not None and rates.mean() > 0:
-        rates = rates * (recipe.rate_rps / rates.mean())
-    return _whole(rates)
+    return _whole(_on_rates(recipe, series[:steps].astype(np.float64)))
 
 
 def day_shape(steps: int, rng: np.random.Generator) -> Floats:
@@ -180,10 +174,12 @@ def _recipe_problem(recipe: Recipe) -> str | None:
         return (
             f"a least or greatest rate has no meaning for {recipe.kind}; give it with bursty, or leave it out"
         )
-    if recipe.kind == "trace":
+    if recipe.kind in ("daily", "trace"):
         pair = given[1] is None or given[2] is None
         if (pair and given[1:] != (None, None)) or (not pair and given[0] is not None):
-            return f"rates {given}; expected for a trace both ends, or a mean, or none of them"
+            return f"rates {given}; expected for {recipe.kind} both ends, or a mean, not both"
+        if recipe.kind == "daily" and given == (None, None, None):
+            return "no rate; give --rate or --load, or both --min-rate and --max-rate"
     elif recipe.rate_rps is None and (recipe.kind != "bursty" or None in given[1:]):
         return "no rate; give --rate or --load, or for bursty both --min-rate and --max-rate"
     slos = (recipe.latency_slo_s, recipe.latency_factor)
@@ -205,6 +201,8 @@ def _counts(recipe: Recipe, rng: np.random.Generator) -> Counts:
     expected = _rates(recipe, steps, rng) * widths
     if expected.sum() > REQUEST_LIMIT:
         raise UsageError(f"{expected.sum():,.0f} requests; expected at most {REQUEST_LIMIT:,}")
+    if recipe.kind == "daily":
+        return spread_counts(TWITTER, expected, rng)
     if recipe.kind != "constant":
         return rng.poisson(expected).astype(np.int64)
     return _whole(expected)
@@ -218,6 +216,8 @@ def _whole(expected: Floats) -> Counts:
 
 
 def _rates(recipe: Recipe, steps: int, rng: np.random.Generator) -> Floats:
+    if recipe.kind == "daily":
+        return _on_rates(recipe, daily_rates(TWITTER, steps, rng))
     if recipe.kind != "bursty":
         assert recipe.rate_rps is not None
         return np.full(steps, recipe.rate_rps)
@@ -230,6 +230,18 @@ def _rates(recipe: Recipe, steps: int, rng: np.random.Generator) -> Floats:
     if mean is None or most == least:
         return least + (most - least) * shape
     return least + (most - least) * _bent(shape, (mean - least) / (most - least))
+
+
+def _on_rates(recipe: Recipe, rates: Floats) -> Floats:
+    low, high = float(rates.min()), float(rates.max())
+    if recipe.least_rps is not None and recipe.most_rps is not None:
+        if recipe.least_rps > recipe.most_rps:
+            raise UsageError(f"rates {recipe.least_rps:g} ≤ {recipe.most_rps:g} do not hold")
+        spread = (rates - low) / (high - low) if high > low else np.zeros(len(rates))
+        rates = recipe.least_rps + (recipe.most_rps - recipe.least_rps) * spread
+    elif recipe.rate_rps is not None and rates.mean() > 0:
+        rates = rates * (recipe.rate_rps / rates.mean())
+    return rates
 
 
 def _bent(shape: Floats, mean: float) -> Floats:

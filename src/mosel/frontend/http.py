@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, compile_path
 from starlette.types import Receive, Scope, Send
 
 from mosel.core.errors import InputError, MoselError, TooLargeError
@@ -25,6 +25,7 @@ from mosel.frontend.codes import Refusal
 from mosel.frontend.dashboard.page import page
 from mosel.frontend.keys import Keys
 from mosel.frontend.metrics import CONTENT_TYPE
+from mosel.frontend.openapi import document
 from mosel.frontend.service import Service
 
 T = TypeVar("T")
@@ -32,6 +33,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 """What needs no key: it tells nothing but that the server is there."""
+
+CALLS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/offer")
+"""What is raw ASGI, and takes POST; all other paths are routes of `rest_app`."""
 
 _LOG = logging.getLogger("mosel.http")
 OBJECT_BYTES = 64 << 10
@@ -47,7 +51,7 @@ class HttpApp:
     def __init__(self, service: Service, keys: Keys | None = None) -> None:
         self._service = service
         self._keys = keys or Keys()
-        self._rest = rest_app(service)
+        self._rest = rest_app(service, needs_key=self._keys.needed)
         self._bodies = service.bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,8 +119,15 @@ class HttpApp:
         return _found(protocol.encode(head, parameters, outcome.outputs, request))
 
 
-def rest_app(service: Service) -> Starlette:
-    """Return the application for everything but inference: health, metadata, metrics, and JSON errors."""
+def routes_of(rest: Starlette) -> list[tuple[str, str]]:
+    """Return path and method of every route that there is, `CALLS` among them; HEAD goes with GET."""
+    plain = [route for route in rest.routes if isinstance(route, Route)]
+    found = [(one.path, method) for one in plain for method in sorted(one.methods or ()) if method != "HEAD"]
+    return [*found, *((path, "POST") for path in CALLS)]
+
+
+def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
+    """Return the application for everything but `CALLS`: health, metadata, metrics, and JSON errors."""
 
     async def live(_: Request) -> Response:
         return _json(codes.OK, {"live": True})
@@ -171,10 +182,22 @@ def rest_app(service: Service) -> Starlette:
             raise InputError(f"since is {since[:40]!r}; expected a second of this server's clock")
         return _json(codes.OK, service.dashboard(int(since)), {"Cache-Control": "no-store"})
 
+    async def openapi(request: Request) -> Response:
+        return _json(
+            codes.OK,
+            document(
+                routes_of(request.app),
+                service.models,
+                service.limits.job_requests,
+                OPEN_PATHS if needs_key else None,
+            ),
+        )
+
     return Starlette(
         routes=[
             Route("/", dashboard),
             Route("/dashboard/state", dashboard_state),
+            Route("/openapi.json", openapi),
             Route("/v2", server),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),
@@ -197,24 +220,22 @@ def rest_app(service: Service) -> Starlette:
 
 
 class _Target(NamedTuple):
+    action: str
     model: str
-    version: str
-    action: str = "infer"
+    version: str = ""
+
+
+_TARGETS = [(compile_path(path)[0], path.rpartition("/")[2]) for path in CALLS]
 
 
 def _target(path: str) -> _Target | None:
     """Return what `path` infers on or offers to; None if it is another path."""
     if not path.endswith(("/infer", "/offer")):
         return None
-    match path.split("/"):
-        case ["", "v2", "models", model, "infer"]:
-            return _Target(model, "")
-        case ["", "v2", "models", model, "offer"]:
-            return _Target(model, "", "offer")
-        case ["", "v2", "models", model, "versions", version, "infer"]:
-            return _Target(model, version)
-        case _:
-            return None
+    for pattern, action in _TARGETS:
+        if found := pattern.match(path):
+            return _Target(action, *found.groups())
+    return None
 
 
 class _Told(NamedTuple):

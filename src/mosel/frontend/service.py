@@ -129,6 +129,11 @@ class Service:
         """Whether jobs are taken now."""
         return self._engine.ready
 
+    @property
+    def models(self) -> list[Model]:
+        """The models that are served."""
+        return [one.model for one in self._served.values()]
+
     def server_metadata(self) -> dict[str, object]:
         """Return the server's name, version and protocol extensions."""
         return {"name": "mosel", "version": __version__, "extensions": list(EXTENSIONS)}

@@ -1,5 +1,6 @@
 """A `mosel serve` process on a small model of its own, for tests that need the real thing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -148,10 +149,11 @@ class Server:
     def _read(self, stderr: IO[str]) -> None:
         for line in stderr:
             self.notes.append(line.rstrip())
-            if line.startswith("listening on grpc://"):
-                self.grpc = line.split("grpc://")[1].strip()
-            if line.startswith("serving "):
-                self.url = line.split(" on ")[1].split()[0]
+            text = json.loads(line)["message"] if line.startswith("{") else line
+            if text.startswith("listening on grpc://"):
+                self.grpc = text.split("grpc://")[1].strip()
+            if text.startswith("serving "):
+                self.url = text.split(" on ")[1].split()[0]
                 self._told.set()
         self._told.set()
 

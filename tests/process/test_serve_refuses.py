@@ -55,6 +55,8 @@ def write(path: str, **changes: Any) -> None:
         (WORD, ("--policy", "best"), "policy 'best' is not known; expected one of none, none+batching, random"),
         (WORD, ("--engine", "cloud"), "engine 'cloud' is not known; expected one of local, ray"),
         (WORD, ("--ray-address", "127.0.0.1:6379"), "is for engine ray; give --engine ray too"),
+        (WORD, ("--log-format", "xml"), "log format 'xml' is not known; expected one of text, json"),
+        (WORD, ("--log-level", "loud"), "log level 'loud' is not known; expected one of warning, info, debug"),
         (WORD, ("--http", "8000"), "expected HOST:PORT"),
         (WORD, ("--http", "203.0.113.7:0"), "cannot listen on 203.0.113.7:0"),
         (WORD, ("--workers", "0"), "command line: Expected `int` >= 1 - at `$.workers`"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from mosel.core.errors import UsageError
 from mosel.core.files import allow_open_files
 from mosel.core.tables import Profile, read_profile
+from mosel.frontend import logs
 from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig, parse_address, read_config
 from mosel.frontend.grpc import GrpcServer
@@ -51,6 +52,8 @@ def serve(
     seed: int | None = None,
     engine: str | None = None,
     ray_address: str | None = None,
+    log_format: str | None = None,
+    log_level: str | None = None,
     config: Path | None = None,
     quiet: bool = False,
 ) -> None:
@@ -71,6 +74,8 @@ def serve(
         seed: for policies that draw lots (default: 0).
         engine: what the workers stand on: local, or ray (default: local).
         ray_address: of a Ray cluster that runs already, for engine ray (default: one is started here).
+        log_format: of what is said on stderr: text, or json, one object a line (default: text).
+        log_level: warning, info (jobs that were not served too) or debug (every job) (default: warning).
         config: a TOML file with any of these and more; what is given here goes before it.
         quiet: say nothing but errors.
     """
@@ -87,20 +92,22 @@ def serve(
         "seed": seed,
         "engine": engine,
         "ray_address": ray_address,
+        "log_format": log_format,
+        "log_level": log_level,
     }
     given = {key: value for key, value in words.items() if value not in (None, ())}
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-    serve_configured(read_config(config, given, os.environ), console.print)
+    serve_configured(read_config(config, given, os.environ), quiet=quiet)
 
 
-def serve_configured(config: ServeConfig, say: Say) -> None:
-    """Serve as `config` says until a signal has ended it; `say` takes notes for the person who waits.
+def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
+    """Serve as `config` says until a signal has ended it; `quiet` leaves out notes for the person who waits.
 
     Raises:
         UsageError: something is wrong with the configuration, a profile or a model.
         ExecutionError: no worker could be started, or the engine broke.
     """
     check_words(config)
+    say = _notes(config.log_format, quiet)
     allow_open_files()
     keys = read_keys(Path(config.keys)) if config.keys else None
     door = Door(config.connections, config.tls_certificate, config.tls_key)
@@ -108,6 +115,7 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
     tls = (config.tls_certificate, config.tls_key) if config.tls_certificate and config.tls_key else None
     options = scheduler_options(config)
     with ExitStack() as stack:
+        stack.enter_context(logs.logging_to_stderr(config.log_format, config.log_level))
         listening = stack.enter_context(listen(parse_address(config.http)))
         models = {word: find(word) for word in config.models}
         device = config.device or default_device(_framework(models.values()))
@@ -134,10 +142,19 @@ def serve_configured(config: ServeConfig, say: Say) -> None:
             "workers": config.workers,
             "seed": config.seed,
         }
-        service = Service(engine, served, config.limits, settings, config.tenants, Quotas(config.quotas))
+        watchers = [logs.log_ended] if logs.logs_jobs(config.log_level) else []
+        quotas = Quotas(config.quotas)
+        service = Service(engine, served, config.limits, settings, config.tenants, quotas, watchers)
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
         run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
         say(service.metrics.last_words())
+
+
+def _notes(log_format: str, quiet: bool) -> Say:
+    """Return what says a note on stderr."""
+    if log_format == logs.JSON:
+        return logs.notes(quiet=quiet)
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False).print
 
 
 @contextmanager
@@ -162,14 +179,19 @@ def check_words(config: ServeConfig) -> None:
     """Check what is one of a few words.
 
     Raises:
-        UsageError: no model is named, or the policy or the engine is not known.
+        UsageError: no model is named, or the policy, the engine or how to log is not known.
     """
     if not config.models:
         raise UsageError("no model to serve; give a zoo name like av-digits, or package.module:object")
-    if config.policy not in POLICIES:
-        raise UsageError(f"policy {config.policy!r} is not known; expected one of {', '.join(POLICIES)}")
-    if config.engine not in ENGINES:
-        raise UsageError(f"engine {config.engine!r} is not known; expected one of {', '.join(ENGINES)}")
+    words = (
+        ("policy", config.policy, POLICIES),
+        ("engine", config.engine, ENGINES),
+        ("log format", config.log_format, logs.FORMATS),
+        ("log level", config.log_level, logs.LEVELS),
+    )
+    for name, word, known in words:
+        if word not in known:
+            raise UsageError(f"{name} {word!r} is not known; expected one of {', '.join(known)}")
     if config.ray_address and config.engine != "ray":
         raise UsageError(f"ray address {config.ray_address!r} is for engine ray; give --engine ray too")
 

@@ -60,6 +60,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         held_bytes: of request bodies at once; beyond it calls are refused.
         job_requests: the largest job.
         tenants: each tenant's weight: what its on-time requests are worth beside those of others, which have 1.
+        log_format: of what is said on stderr: text for a person, json for a program.
+        log_level: from which level on: warning, info (jobs that were not served), debug (every job).
         options: tuning of the scheduler and its policies, by the names of its `Options`.
     """
 
@@ -88,6 +90,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_bytes: Count = 4 << 30
     job_requests: Count = 1024
     tenants: dict[str, Weight] = {}
+    log_format: str = "text"
+    log_level: str = "warning"
     options: dict[str, int | float | str | bool] = {}
 
     @property

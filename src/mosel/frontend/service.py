@@ -25,6 +25,7 @@ from mosel.frontend.calls import Call
 from mosel.frontend.checks import Checked, Checker, Limits
 from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
+from mosel.frontend.endings import Ended, Watcher
 from mosel.frontend.history import History
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.offers import OfferBody, Offers, uploaded
@@ -91,6 +92,7 @@ class Service:
         settings: what model metadata tells of this server besides (its policy, say).
         tenants: weights of tenants; those that it does not name have 1.
         quotas: how much each tenant may send.
+        watchers: are told of every job that has its outcome.
     """
 
     def __init__(
@@ -101,7 +103,9 @@ class Service:
         settings: Mapping[str, str | int] | None = None,
         tenants: Mapping[str, float] | None = None,
         quotas: Quotas | None = None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
+        self._watchers = tuple(watchers)
         self._quotas = quotas or Quotas()
         self.limits = limits or Limits()
         self._settings = dict(settings or {})
@@ -219,8 +223,8 @@ class Service:
                 self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
                 self._arrived(checked.job)
             handed_in_ns = self.now_ns()
-            answer = await self._run(checked)
-        choice = self._ended(answer.receipt)
+            answer = await self._run(checked, handed_in_ns)
+        choice = self._ended(answer.receipt, handed_in_ns)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
 
@@ -292,14 +296,15 @@ class Service:
             since_s=since_s,
         )
 
-    async def _run(self, checked: Checked) -> Answer:
+    async def _run(self, checked: Checked, handed_in_ns: int) -> Answer:
         """Let the engine run a job."""
         job = checked.job
         try:
             return await self._engine.submit(job, checked.inputs)
         except asyncio.CancelledError:
             now_ns = self._engine.now_ns()
-            self._ended(Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns))
+            gone = Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns)
+            self._ended(gone, handed_in_ns)
             self.statistics.failed(job, now_ns)
             raise
         except MoselError:
@@ -307,11 +312,15 @@ class Service:
             self.statistics.failed(job, self.now_ns())
             raise
 
-    def _ended(self, receipt: Receipt) -> Choice:
+    def _ended(self, receipt: Receipt, handed_in_ns: int | None = None) -> Choice:
         """Take down what became of a job, and return why it ran in its modes."""
         choice = self._best.choice(receipt)
         self.metrics.answered(receipt)
         self._history.ended(receipt, choice)
+        if self._watchers:
+            ended = Ended(receipt, choice, handed_in_ns, self.now_ns())
+            for watcher in self._watchers:
+                watcher(ended)
         return choice
 
     def _find(self, name: str, version: str) -> ServedModel:

@@ -6,6 +6,7 @@ may be a function that makes it: with `lazy=True` it is called only if the serve
 
 import http.client
 import json
+import select
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -116,12 +117,19 @@ class Client:
 
     def _ask(self, call: "_Call") -> "_Reply":
         try:
+            self._leave_if_closed()
             self._connection.request(call.method, call.path, call.body, call.headers)
             with self._connection.getresponse() as reply:
                 return _checked(_Reply(reply.status, dict(reply.getheaders()), reply.read()))
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise _unreachable(self._url, error) from error
+
+    def _leave_if_closed(self) -> None:
+        """Close a connection that the server has closed while it was idle, so that the call opens another."""
+        waiting = self._connection.sock
+        if waiting is not None and select.select([waiting], [], [], 0)[0]:
+            self._connection.close()
 
 
 class AsyncClient:
@@ -237,6 +245,7 @@ class _Wire:
         of_modality: Mapping[str, str],
         parameters: Mapping[str, Parameter],
     ) -> _Call:
+        inputs = list(inputs)
         unknown = [name for name in inputs if name not in of_modality]
         if unknown:
             raise InputError(
@@ -287,7 +296,8 @@ def _checked(reply: _Reply) -> _Reply:
         return reply
     message = str(reply.told()[0].get("error", "no reason given"))
     if reply.status == http.client.SERVICE_UNAVAILABLE:
-        raise RefusedError(message, float(reply.header("Retry-After") or 1))
+        after = reply.header("Retry-After") or ""
+        raise RefusedError(message, float(after) if after.isdecimal() else 1.0)  # a proxy may name a date
     raise _ERRORS.get(reply.status, ExecutionError)(message)
 
 

@@ -53,6 +53,8 @@ def test_every_form_is_read_as_requests_in_each_second(tmp_path: Path, text: str
         (BURST + "nan,x\n", "line 2: 'nan'"),
         (BURST, "no rows"),
         (AZURE + "yesterday,1,1\n", "line 3: 'yesterday'"),
+        ("0 1\n900000000 1\n", "expected less than"),
+        (BURST + "1,m,1,1,2,x\n1e300,m,1,1,2,x\n", "expected less than"),
     ],
 )
 def test_what_is_no_trace_is_told(tmp_path: Path, text: str, said: str) -> None:

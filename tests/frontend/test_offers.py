@@ -115,7 +115,7 @@ async def test_both_steps(service: Service) -> None:
 
 async def test_an_offer_that_is_not_taken_up_is_dropped(service: Service) -> None:
     """When its place is no longer held it has its one outcome, and the queue is empty."""
-    parameters = {"latency_slo_ms": 40}
+    parameters = {"latency_slo_ms": 400}
     told = (await offer(service, {"requests": 2, "parameters": parameters})).told
     await asyncio.sleep(told["hold_ms"] / 1000 + 0.05)
     (decision,) = (await get(service, "/dashboard/state")).told["decisions"]

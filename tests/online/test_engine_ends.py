@@ -6,6 +6,8 @@ import pytest
 
 from mosel.core.errors import ExecutionError, RefusedError
 from mosel.core.states import State
+from mosel.online.channel import GivenUp, Report, Work, WorkerState
+from mosel.online.engine import Engine
 from mosel.online.events import (
     Action,
     Arrived,
@@ -16,8 +18,10 @@ from mosel.online.events import (
     Shutdown,
     Tick,
     WorkerLost,
+    WorkerReady,
 )
-from tests.conformance.worlds import inputs
+from mosel.online.serving import EngineConfig, ServedModel
+from tests.conformance.worlds import inputs, model, profile
 from tests.online.engine_world import MS, Scripted, World, batch, in_virtual_time, job, receipt, whole
 
 
@@ -163,3 +167,38 @@ async def test_a_lost_workers_batches_are_forgotten() -> None:
     assert (await waiting).outputs == {"scores": np.zeros((1, 1))}
     snapshot = world.engine.snapshot()
     assert (snapshot.batches, snapshot.lost_workers) == (1, 1)
+
+
+class Doomed:
+    """A worker that is given up: one fails to start, the other had been ready for a moment."""
+
+    def __init__(self, worker: int, report: Report) -> None:
+        self.state = WorkerState.STARTING
+        self._worker, self._report = worker, report
+
+    async def start(self) -> None:
+        """Be ready and be given up at once, or only the latter."""
+        if self._worker == 0:
+            self._report(WorkerReady(0))
+            self._report(WorkerLost(0, "gone"))
+        self.state = WorkerState.GIVEN_UP
+        self._report(GivenUp(self._worker, "gone"))
+        if self._worker:
+            raise ExecutionError("worker 1 cannot be started: gone")
+
+    def send(self, work: Work) -> None:
+        """Take nothing."""
+        raise AssertionError(work)
+
+    async def close(self) -> None:
+        """Have nothing to free."""
+
+
+@in_virtual_time
+async def test_an_engine_whose_workers_are_all_given_up_does_not_start() -> None:
+    """Though one of them had been ready for a moment: nothing would ever run."""
+    served = ServedModel("no:where", model(), profile())
+    engine = Engine([served], EngineConfig(workers=2), channels=Doomed)
+    with pytest.raises(ExecutionError, match="worker 1 cannot be started"):
+        await engine.start()
+    assert not engine.ready

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.process
 MAIN = "from mosel.cli import main; main()"
 
 
+@pytest.mark.timeout(300)
 def test_every_fault_is_survived_and_every_job_accounted_for(tmp_path: Path) -> None:
     """Six seeds bring every fault once or twice: the tally comes out even, and each is noticed."""
     command = [sys.executable, "-c", MAIN, "chaos", "--seeds", "6", "-o", "chaos.json", "--quiet"]

@@ -1,5 +1,6 @@
 """The client library against a real server."""
 
+import socket
 from collections.abc import Iterator
 
 import numpy as np
@@ -83,3 +84,20 @@ def test_errors(server: Server) -> None:
         pytest.raises(NotReadyError, match="cannot be reached"),
     ):
         client.infer({"wave": WAVE})
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_anew(server: Server) -> None:
+    """A call after the server, or a proxy, has closed the idle connection is answered, and runs once."""
+    with Client(server.url, "small") as client:
+        assert client.infer({"wave": WAVE}).outputs["total"].tolist()
+        waiting = client._connection.sock
+        assert waiting is not None
+        waiting.shutdown(socket.SHUT_RDWR)
+        assert client.infer({"wave": WAVE}).receipt["outcome"] == "served"
+
+
+def test_names_to_offer_may_come_one_by_one(server: Server) -> None:
+    """A generator offers what it yields, not everything that the model takes."""
+    with Client(server.url, "small") as client:
+        offer = client.offer((name for name in ["wave"]), 1)
+        assert offer.inputs == ("wave",)

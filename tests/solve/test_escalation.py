@@ -26,3 +26,10 @@ def test_shared_batches_cost_each_request_its_part_of_the_best() -> None:
 def test_in_all_but_a_few_cases_it_takes_no_longer(escalated: float, more: int) -> None:
     """At least one request may be unsure; of four at 0.3 all are in 0.8% of cases, three in 8%."""
     assert safe_ns(FIRST, LAST, escalated)[4] == 25 + (250 if escalated == 0.3 else more)
+
+
+def test_batches_of_thousands_have_a_mean_and_a_quantile() -> None:
+    """Binomial numbers of large batches are found without overflow."""
+    first, last = (np.arange(1501, dtype=np.int64) * cost for cost in (10, 100))
+    assert expected_ns(first, last, 0.5)[1500] == pytest.approx(1500 * 10 + 750 * 100, rel=1e-6)
+    assert safe_ns(first, last, 0.5)[1500] > expected_ns(first, last, 0.5)[1500]

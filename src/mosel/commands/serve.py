@@ -169,6 +169,8 @@ def channels_of(
     if config.engine == "local":
         yield process_channels(served, engine_config)
         return
+    if not config.ray_address:  # Ray's own switch, read when it is imported: it then binds to loopback
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from mosel.online.ray_channel import cluster, ray_channels  # ray is an optional extra
 
     with cluster(config.ray_address, engine_config):

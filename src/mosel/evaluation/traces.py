@@ -96,6 +96,7 @@ def _from_pairs(pairs: Sequence[tuple[int, int]], path: Path) -> Counts:
     if (steps <= 0).any():
         raise FileError(f"{path}: its seconds do not ascend; expected each second once, in order")
     if len(steps) and steps[0] > 1 and (steps == steps[0]).all():
+        _check_span(len(counts) * int(steps[0]), path)
         return np.repeat(counts, steps[0])
     return _laid_out(seconds - seconds[0], counts, path)
 
@@ -103,13 +104,18 @@ def _from_pairs(pairs: Sequence[tuple[int, int]], path: Path) -> Counts:
 def _from_instants(instants_s: Sequence[float], path: Path) -> Counts:
     if not instants_s:
         raise FileError(f"{path}: has no rows; expected one for each request")
+    _check_span(max(instants_s) - min(instants_s), path)
     seconds = np.floor(np.array(instants_s) - min(instants_s)).astype(np.int64)
     return _laid_out(seconds, np.ones(len(seconds), np.int64), path)
 
 
+def _check_span(seconds: float, path: Path) -> None:
+    if not seconds < MOST_SECONDS:
+        raise FileError(f"{path}: spans {seconds:,.0f} s; expected less than {MOST_SECONDS:,}")
+
+
 def _laid_out(seconds: Counts, counts: Counts, path: Path) -> Counts:
-    if seconds.max() >= MOST_SECONDS:
-        raise FileError(f"{path}: spans {seconds.max():,} s; expected at most {MOST_SECONDS:,}")
+    _check_span(int(seconds.max()), path)
     return np.bincount(seconds, weights=counts).astype(np.int64)
 
 

@@ -84,7 +84,11 @@ class GrpcServer:
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
         ]
-        self._server = grpc.aio.server(handlers=[Handlers(self._service, self._keys)], options=options)
+        self._server = grpc.aio.server(
+            handlers=[Handlers(self._service, self._keys)],
+            options=options,
+            maximum_concurrent_rpcs=max(1, self._service.limits.held_bytes // most),
+        )
         try:
             bound = self._bind(f"{place}:{port}")
         except RuntimeError as error:
@@ -151,9 +155,10 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _infer(self, arrival_ns: int, raw: bytes, context: Context) -> bytes:
         try:
+            tenant = self._tenant(context)
             self._service.bodies.hold(len(raw))
             try:
-                reply = await self._answer(arrival_ns, raw, context)
+                reply = await self._answer(arrival_ns, raw, context, tenant)
             finally:
                 self._service.bodies.release(len(raw))
         except MoselError as error:
@@ -168,9 +173,8 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             await _abort(context, reply)
         return bytes(reply.SerializeToString())
 
-    async def _answer(self, arrival_ns: int, raw: bytes, context: Context) -> Any:
+    async def _answer(self, arrival_ns: int, raw: bytes, context: Context, tenant: str | None) -> Any:
         """Return the reply, or why there is none."""
-        tenant = self._tenant(context)
         request_class, reply_class = _METHODS["ModelInfer"]
         request = _parse(request_class, raw)
         model = request.model_name

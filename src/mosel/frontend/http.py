@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, compile_path
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mosel.core.errors import InputError, MoselError, TooLargeError
 from mosel.frontend import codes, protocol
@@ -41,6 +41,8 @@ _LOG = logging.getLogger("mosel.http")
 OBJECT_BYTES = 64 << 10
 """Of a body that is not an inference request."""
 
+_FAULT = Refusal(codes.INTERNAL, "the server failed on this request; its log says why")
+
 _JSON, _OCTETS = b"application/json", b"application/octet-stream"
 _HEADER_LENGTH = b"inference-header-content-length"
 
@@ -58,10 +60,17 @@ class HttpApp:
         """Answer one request."""
         arrival_ns = self._service.now_ns()
         target = _target(scope["path"]) if scope["type"] == "http" else None
+        answered = False
+
+        async def send_once(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
         try:
             tenant = self._tenant(scope)
             if target is None:
-                await self._rest(scope, receive, send)
+                await self._rest(scope, receive, send_once)
                 return
             reply = await self._reply(target, arrival_ns, tenant, scope, receive)
         except ClientGoneError:
@@ -70,8 +79,10 @@ class HttpApp:
             self._service.metrics.refused(error)
             reply = _refused(codes.refusal_of_error(error))
         except Exception:
-            _LOG.exception("an inference request failed in the server itself")
-            reply = _refused(Refusal(codes.INTERNAL, "the server failed on this request; its log says why"))
+            _LOG.exception("a request failed in the server itself")
+            if answered:
+                return
+            reply = _refused(_FAULT)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.content})
 
@@ -215,7 +226,11 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
             Route("/v2/models/{model}/versions/{version}/stats", statistics),
             Route("/metrics", metrics),
         ],
-        exception_handlers={HTTPException: _on_http_error, MoselError: _on_mosel_error},
+        exception_handlers={
+            HTTPException: _on_http_error,
+            MoselError: _on_mosel_error,
+            Exception: _on_fault,
+        },
     )
 
 
@@ -331,10 +346,13 @@ async def _read_object(request: Request) -> dict[str, Any]:
         TooLargeError: it is over `OBJECT_BYTES`.
     """
     raw = b""
-    async for part in request.stream():
-        raw += part
-        if len(raw) > OBJECT_BYTES:
-            raise TooLargeError(f"the body is over {OBJECT_BYTES:,} bytes; expected a small JSON object")
+    try:
+        async for part in request.stream():
+            raw += part
+            if len(raw) > OBJECT_BYTES:
+                raise TooLargeError(f"the body is over {OBJECT_BYTES:,} bytes; expected a small JSON object")
+    except ClientDisconnect as error:
+        raise ClientGoneError("the client went away before its body had come") from error
     try:
         found = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError as error:
@@ -360,6 +378,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     }
     headers = dict(error.headers) if error.headers else None
     return _json(error.status_code, {"error": said.get(error.status_code, error.detail)}, headers)
+
+
+async def _on_fault(_: Request, error: Exception) -> Response:
+    del error  # it is raised again, and logged where the application is called
+    return _json(_FAULT.status, {"error": _FAULT.message})
 
 
 async def _on_mosel_error(_: Request, error: Exception) -> Response:

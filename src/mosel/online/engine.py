@@ -169,7 +169,8 @@ class Engine:
         """
         starts = await asyncio.gather(*(c.start() for c in self._channels), return_exceptions=True)
         failures = [failure for failure in starts if failure is not None]
-        if len(failures) == len(self._channels) or any(not isinstance(f, MoselError) for f in failures):
+        given_up = all(channel.state is WorkerState.GIVEN_UP for channel in self._channels)
+        if failures and (given_up or any(not isinstance(f, MoselError) for f in failures)):
             await self.stop()
             raise next((f for f in failures if not isinstance(f, MoselError)), failures[0])
         self._taking = True

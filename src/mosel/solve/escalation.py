@@ -4,10 +4,9 @@ Of `size` requests a binomial number is unsure. All functions take the latencies
 shape (sizes + 1,), indexed by batch size, with `UNAVAILABLE` where there is none.
 """
 
-from math import comb
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.solve.cover import cheapest_batches
@@ -42,7 +41,8 @@ def safe_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
 
 def _shares(size: int, escalated: float) -> Floats:
     """The probability of 0.. unsure requests."""
-    return np.array([comb(size, k) * escalated**k * (1 - escalated) ** (size - k) for k in range(size + 1)])
+    shares: Floats = binom.pmf(np.arange(size + 1), size, escalated)
+    return shares
 
 
 def _quantile(size: int, escalated: float) -> int:

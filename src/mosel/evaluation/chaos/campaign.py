@@ -128,7 +128,7 @@ class _Runner:
                 self._found.injected[fault] += 1
                 try:
                     self._found.observed[fault] += await FAULTS[fault](scene)
-                except aiohttp.ClientError:  # no fault but two may end it
+                except (aiohttp.ClientError, TimeoutError):  # no fault but two may end it
                     faults = (*faults, await self._ended_by_itself(scene))
                     break
         await self._check(number, faults, scene)
@@ -187,7 +187,7 @@ class _Runner:
         else:
             try:
                 problems = await _settled(scene)
-            except aiohttp.ClientError:
+            except (aiohttp.ClientError, TimeoutError):
                 faults = (*faults, await self._ended_by_itself(scene))
                 problems = tally.problems(None)
         problems += scene.problems

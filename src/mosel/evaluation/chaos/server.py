@@ -91,7 +91,6 @@ class Server:
             await asyncio.wait_for(self._serving.wait(), START_LIMIT_S)
         if self._process.returncode is not None or not self._serving.is_set():
             said = self.last_words or "it said nothing"
-            said = self.last_words or "it said nothing"
             raise NotReadyError(f"the server on {address} does not start: {said}")
         self.starts += 1
 

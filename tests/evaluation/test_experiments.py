@@ -2,14 +2,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from mosel.cli import run
+from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, write_profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments import EXPERIMENTS, Lab
 from mosel.evaluation.experiments.fig8 import lower_precision
 from mosel.evaluation.experiments.lab import code_digest
+from mosel.evaluation.experiments.month import DAY_S, GAP_S, month, sampled_days
 from mosel.evaluation.experiments.trials import Trial, paper_capacity_rps, run_trial
 
 from .stand_ins import CHEAP, profile
@@ -19,8 +22,16 @@ RECIPE = Recipe("bursty", 4.0, 0, rate_rps=20)
 
 @pytest.fixture
 def lab() -> Lab:
-    """A lab with one slow profile of two precisions, that keeps nothing."""
-    return Lab({"small": two_precisions()}, {"small": "0"}, seeds=1, duration_s=4.0, quick=True, keep=False)
+    """A lab with one slow profile of two precisions and a minute's series, that keeps nothing."""
+    return Lab(
+        {"small": two_precisions()},
+        {"small": "0"},
+        seeds=1,
+        duration_s=4.0,
+        quick=True,
+        keep=False,
+        trace=np.arange(1, 61) % 20,
+    )
 
 
 def two_precisions() -> Profile:
@@ -80,6 +91,34 @@ def test_the_lower_precision_is_the_fastest_that_has_all_modalities() -> None:
     assert lower_precision(profile()) == ""
 
 
+def test_a_recorded_day_is_sampled_as_it_was() -> None:
+    """Seconds at equal distances are taken, gaps are left out, and a rest that is too short is no day."""
+    counts = np.arange(DAY_S + 5) + 1
+    counts[-GAP_S - 5 : -5] = 0
+    counts[10:20] = 0
+    (day,) = sampled_days(counts, 100)
+    assert (np.diff(day) == (DAY_S - GAP_S) // 100).all(), "ten seconds without a request are no gap"
+    assert day[0] == 1
+    with pytest.raises(UsageError, match="at least 100 s"):
+        sampled_days(np.zeros(DAY_S, dtype=np.int64), 100)
+
+
+def test_every_day_of_a_series_is_played_on_one_scale(lab: Lab) -> None:
+    """The quietest and the busiest second of all days are the least and the greatest rate of all days."""
+    quiet, busy = np.full(DAY_S, 10), np.full(DAY_S, 30)
+    section = month(replace(lab, trace=np.concatenate([quiet, busy])))
+    requests = {row[2]: row[3] for row in section.numbers.rows if row[1] == "joint"}
+    capacity = paper_capacity_rps(lab.profiles["small"])
+    assert requests[1] == pytest.approx(lab.duration_s * capacity / 4, abs=1)
+    assert requests[2] == pytest.approx(lab.duration_s * 2 * capacity, abs=1)
+
+
+def test_a_month_needs_a_series(lab: Lab) -> None:
+    """Without a recorded series there is no month."""
+    with pytest.raises(UsageError, match="--trace"):
+        month(replace(lab, trace=None))
+
+
 def test_tenants_are_told_apart() -> None:
     """Two tenants' shares add up to that of all requests together."""
     hurried, patient = replace(RECIPE, latency_slo_s=0.05), replace(RECIPE, latency_slo_s=5.0, seed=1)
@@ -122,6 +161,8 @@ def test_the_command_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> No
     ("words", "said"),
     [
         (["fig9"], "fig9"),
+        (["month", "--profile", "small.json"], "give both or neither"),
+        (["fig1", "--profile", "small.json", "--trace", "small.json"], "give both or neither"),
         (["fig1", "--profile", "small.json", "--seeds", "0"], "--seeds 0"),
         (["fig1", "--profile", "small.json", "--duration", "1"], "at least 4 seconds"),
         (["fig1"], "no profile"),

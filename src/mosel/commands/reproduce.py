@@ -17,6 +17,7 @@ from mosel.core.tables import read_profile
 from mosel.evaluation.experiments import EXPERIMENTS, Lab, Section
 from mosel.evaluation.experiments.lab import Told
 from mosel.evaluation.experiments.page import write_sections
+from mosel.evaluation.traces import read_counts
 
 FOLDER = Path("profiles")
 SEEDS, DURATION_S = 3, 60.0
@@ -30,6 +31,7 @@ def reproduce(
     duration: float | None = None,
     quick: bool = False,
     fresh: bool = False,
+    trace: Path | None = None,
     processes: int | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("reproduced"),
     quiet: bool = False,
@@ -40,17 +42,19 @@ def reproduce(
 
     Args:
         names: of the experiments: headline, fig1, fig5, fig6, fig7, fig8, table2, overhead, jct, share,
-            sensitivity, tenants; all of them where none is named.
+            sensitivity, tenants, month; all of them where none is named, but month only with --trace.
         profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
         seeds: how many workloads stand behind each point; 3 by default.
         duration: seconds of each workload at most; 60 by default. Fast models get shorter ones.
         quick: one seed, 12 s and fewer points.
         fresh: compute everything anew, instead of using what earlier runs of the same code left.
+        trace: for month, the recorded arrivals: `second count` in two columns, a count for each second, Azure's
+            LLM and multi-modal traces, or BurstGPT's.
         processes: how many simulations run at a time; as many as there are processors by default.
         output: the folder for report.html and the CSV files.
         quiet: say nothing on stderr.
     """
-    chosen = _chosen(names)
+    chosen = _chosen(names, trace)
     read = {path.stem: read_profile(path) for path in _paths(profile)}
     lab = Lab(
         {name: each.profile for name, each in read.items()},
@@ -60,16 +64,22 @@ def reproduce(
         quick,
         _whole(processes, len(os.sched_getaffinity(0)), "--processes"),
         not fresh,
+        None if trace is None else read_counts(trace),
     )
     page = write_sections(_run(chosen, lab, quiet), lab, output)
     if not quiet:
+        if not names and trace is None:
+            sys.stderr.write("month is left out, as no recorded series is given; give --trace FILE\n")
         sys.stderr.write(f"wrote {page}\n")
 
 
-def _chosen(names: Sequence[str]) -> list[str]:
+def _chosen(names: Sequence[str], trace: Path | None) -> list[str]:
     if unknown := [name for name in names if name not in EXPERIMENTS]:
         raise UsageError(f"experiment {unknown[0]!r} is not known; expected some of {', '.join(EXPERIMENTS)}")
-    return [name for name in EXPERIMENTS if not names or name in names]
+    if names and ("month" in names) != (trace is not None):
+        raise UsageError("the experiment month and --trace FILE belong together; give both or neither")
+    given = [name for name in EXPERIMENTS if name != "month" or trace is not None]
+    return [name for name in given if not names or name in names]
 
 
 def _paths(given: Sequence[Path]) -> list[Path]:

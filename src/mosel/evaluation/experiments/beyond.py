@@ -12,7 +12,7 @@ from mosel.evaluation.experiments.fig5 import median_of
 from mosel.evaluation.experiments.lab import Lab
 from mosel.evaluation.experiments.section import Cell, Figure, Grid, Section
 from mosel.evaluation.experiments.trials import Outcome, Trial
-from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, at_load
+from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, at_load, largest
 
 LOADS, QUICK_LOADS = (0.5, 1.0, 2.0, 4.0, 8.0), (1.0, 4.0)
 HIGH = 3.0
@@ -85,7 +85,7 @@ def _effective(row: tuple[Cell, ...]) -> float:
 
 def sensitivity(lab: Lab) -> Section:
     """Return on-time share against one knob at a time: SLO, burstiness, job size, number of modalities."""
-    name = max(lab.profiles, key=lambda each: (len(lab.profiles[each].modalities), each))
+    name = largest(lab)
     profile = lab.profiles[name]
     asked = [
         (knob, value, policy, seed, make)

@@ -18,6 +18,7 @@ import msgspec
 import mosel
 from mosel.core.files import cache_dir, read_bytes, write_atomic
 from mosel.core.tables import Profile
+from mosel.evaluation.arrivals import Counts
 from mosel.evaluation.experiments.trials import Carried, Outcome, Search, Trial, run_search, run_trial
 
 Told = Callable[[int, int], None]
@@ -46,6 +47,7 @@ class Lab:
         quick: take fewer points.
         processes: how many trials run at a time.
         keep: whether outcomes are kept and kept ones are used.
+        trace: requests of each second of a recorded series, where one is given.
         told: is told of progress.
     """
 
@@ -56,6 +58,7 @@ class Lab:
     quick: bool = False
     processes: int = 1
     keep: bool = True
+    trace: Counts | None = None
     told: Told = _unheard
 
     def trials(self, asked: Sequence[tuple[str, Trial]]) -> list[Outcome]:

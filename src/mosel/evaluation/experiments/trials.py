@@ -38,6 +38,7 @@ class Trial(msgspec.Struct, frozen=True):
         bound: whether the clairvoyant bound is wanted.
         job_requests: requests of every job, instead of the paper's sizes; 0 for those.
         modalities: how many of the profile's modalities jobs may use, the last ones left out; 0 for all.
+        series: requests of each second, for a recipe of the kind `trace`.
     """
 
     policy: str
@@ -48,6 +49,7 @@ class Trial(msgspec.Struct, frozen=True):
     bound: bool = False
     job_requests: int = 0
     modalities: int = 0
+    series: tuple[int, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -139,7 +141,8 @@ def paper_capacity_rps(profile: Profile) -> float:
 
 
 def _workload(trial: Trial, profile: Profile) -> Workload:
-    made = generate(trial.recipe, profile)
+    series = np.array(trial.series, dtype=np.int64) if trial.series else None
+    made = generate(trial.recipe, profile, series)
     if trial.job_requests:
         made = _resized(made, trial.job_requests)
     if trial.other is None:

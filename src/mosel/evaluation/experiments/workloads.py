@@ -22,6 +22,11 @@ def duration_s(lab: Lab, rate_rps: float) -> float:
     return min(lab.duration_s, max(LEAST_DURATION_S, round(MOST_REQUESTS / rate_rps)))
 
 
+def largest(lab: Lab) -> str:
+    """Return the name of a profile that has most modalities, for what is shown of one profile alone."""
+    return max(lab.profiles, key=lambda each: (len(lab.profiles[each].modalities), each))
+
+
 def paper_recipe(lab: Lab, profile: Profile, seed: int) -> Recipe:
     """Return §7.1's workload: a day's shape from 5 requests a second to twice the profile's capacity."""
     capacity = paper_capacity_rps(profile)

@@ -14,6 +14,7 @@ from mosel.evaluation.experiments.fig8 import lower_precision
 from mosel.evaluation.experiments.lab import code_digest
 from mosel.evaluation.experiments.month import DAY_S, GAP_S, month, sampled_days
 from mosel.evaluation.experiments.trials import Trial, paper_capacity_rps, run_trial
+from mosel.evaluation.experiments.workloads import LEAST_REQUESTS
 
 from .stand_ins import CHEAP, profile
 
@@ -107,10 +108,19 @@ def test_every_day_of_a_series_is_played_on_one_scale(lab: Lab) -> None:
     """The quietest and the busiest second of all days are the least and the greatest rate of all days."""
     quiet, busy = np.full(DAY_S, 10), np.full(DAY_S, 30)
     section = month(replace(lab, trace=np.concatenate([quiet, busy])))
-    requests = {row[2]: row[3] for row in section.numbers.rows if row[1] == "joint"}
+    requests = {row[3]: row[4] for row in section.numbers.rows if row[1:3] == (2.0, "joint")}
     capacity = paper_capacity_rps(lab.profiles["small"])
-    assert requests[1] == pytest.approx(lab.duration_s * capacity / 4, abs=1)
-    assert requests[2] == pytest.approx(lab.duration_s * 2 * capacity, abs=1)
+    seconds = LEAST_REQUESTS / capacity
+    assert requests[1] == pytest.approx(seconds * capacity / 4, abs=1)
+    assert requests[2] == pytest.approx(seconds * 2 * capacity, abs=1)
+
+
+def test_models_slower_than_their_slo_have_numbers_too() -> None:
+    """A model that carries nothing within the latency SLO still gets requests; no ratio is made to nothing."""
+    slow = Lab({"slow": profile(cheap_ms=9000, full_ms=20_000)}, {"slow": "0"}, 1, 4.0, quick=True, keep=False)
+    rows = {str(row[0]): row[4:7] for row in EXPERIMENTS["headline"](slow).numbers.rows if row[3] == "slow"}
+    assert rows["highest rate under 10% violations (times none)"] == (None, None, None)
+    assert rows["violation ratio below none's (points)"] == (0, 0, 0)
 
 
 def test_a_month_needs_a_series(lab: Lab) -> None:

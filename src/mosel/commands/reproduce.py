@@ -45,7 +45,8 @@ def reproduce(
             sensitivity, tenants, month; all of them where none is named, but month only with --trace.
         profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
         seeds: how many workloads stand behind each point; 3 by default.
-        duration: seconds of each workload at most; 60 by default. Fast models get shorter ones.
+        duration: seconds of each workload at most; 60 by default. Fast models get shorter ones, and
+            those slow enough for fewer than 40 requests longer ones.
         quick: one seed, 12 s and fewer points.
         fresh: compute everything anew, instead of using what earlier runs of the same code left.
         trace: for month, the recorded arrivals: `second count` in two columns, a count for each second, Azure's

@@ -55,7 +55,7 @@ def html(sections: Sequence[Section], lab: Lab) -> str:
 def _subtitle(lab: Lab) -> str:
     many = f"{len(lab.profiles)} profile{'s' if len(lab.profiles) > 1 else ''}"
     seeds = f"{lab.seeds} seed{'s' if lab.seeds > 1 else ''}"
-    return f"{many}, {seeds}, workloads of at most {lab.duration_s:g} s, one worker each, in simulation"
+    return f"{many}, {seeds}, workloads of {lab.duration_s:g} s, one worker each, in simulation"
 
 
 def _profiles(lab: Lab) -> str:

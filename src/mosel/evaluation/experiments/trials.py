@@ -83,7 +83,7 @@ class Search(msgspec.Struct, frozen=True):
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """What `Search` found, in requests per second."""
+    """What `Search` found, in requests per second; 0 where no rate from `LEAST_LOAD` on is carried."""
 
     rate_rps: float
 
@@ -124,7 +124,7 @@ def run_search(search: Search, profile: Profile) -> Carried:
         recipe = Recipe("poisson", search.duration_s, search.seed, rate_rps=middle * capacity)
         outcome = run_trial(Trial(search.policy, recipe, precision=search.precision), profile)
         low, high = (middle, high) if outcome.violation_ratio <= MOST_VIOLATIONS else (low, middle)
-    return Carried(low * capacity)
+    return Carried(low * capacity if low > LEAST_LOAD else 0.0)
 
 
 def paper_capacity_rps(profile: Profile) -> float:

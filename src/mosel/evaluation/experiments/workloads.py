@@ -1,5 +1,7 @@
 """The workloads that experiments share, sized after each profile as §7.1 sizes them after each model."""
 
+import math
+
 from mosel.core.tables import Profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments.lab import Lab
@@ -13,13 +15,14 @@ COMPARED = ("none", "none+batching", "paper", "joint")
 
 LEAST_RPS = 5.0
 LEAST_DURATION_S = 12.0
-MOST_REQUESTS = 20_000
-"""Fast models get shorter workloads, so that all experiments take minutes."""
+LEAST_REQUESTS, MOST_REQUESTS = 40, 20_000
+"""Fast models get shorter workloads, so that all experiments take minutes; slow ones longer, not empty ones."""
 
 
 def duration_s(lab: Lab, rate_rps: float) -> float:
-    """Return how long jobs arrive: as asked, but no more than `MOST_REQUESTS` if that leaves three windows."""
-    return min(lab.duration_s, max(LEAST_DURATION_S, round(MOST_REQUESTS / rate_rps)))
+    """Return how long jobs arrive: as asked, within the limits on requests, but three windows or more."""
+    usual = min(lab.duration_s, max(LEAST_DURATION_S, round(MOST_REQUESTS / rate_rps)))
+    return max(usual, math.ceil(LEAST_REQUESTS / rate_rps))
 
 
 def largest(lab: Lab) -> str:

@@ -61,7 +61,8 @@ def test_sigterm_drains(server: Server) -> None:
             assert "draining" in json.load(refused)["error"]
         assert running.result(60) == (200, "served")
     assert server.wait() == 0
-    assert server.notes[-1].startswith("draining: accepted jobs are answered, for 30 s at most")
+    assert server.notes[-2].startswith("draining: accepted jobs are answered, for 30 s at most")
+    assert server.notes[-1].startswith("answered 1 jobs: served 1, late 0")
     with pytest.raises(urllib.error.URLError):
         post(server, sleep_s=0)
 

@@ -81,3 +81,15 @@ async def test_bad_bodies(service: Service, body: bytes, said: str) -> None:
     reply = await Client(HttpApp(service)).ask("POST", "/v2/repository/index", (body,))
     assert reply.status in (400, 413)
     assert said in json.loads(reply.body)["error"]
+
+
+@pytest.mark.parametrize("action", ["load", "unload"])
+async def test_no_page_loads_or_unloads(model: Model, profile: Profile, action: str) -> None:
+    """What a browser sends for a page, wherever that is from, changes nothing."""
+    service = Service(InstantEngine(zeros(model)), [ServedModel("m", model, profile)])
+    client = Client(HttpApp(service))
+    path = f"/v2/repository/models/m/{action}"
+    reply = await client.ask("POST", path, headers={"origin": "https://elsewhere.example"})
+    assert reply.status == 400
+    assert "https://elsewhere.example" in reply.told["error"]
+    assert service.repository.index()[0]["state"] == "READY"

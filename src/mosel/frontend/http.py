@@ -170,6 +170,7 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
         return _json(codes.OK, service.repository.index(ready_only=asked.get("ready", False)))
 
     async def load(request: Request) -> Response:
+        _check_no_page(request)
         parameters = (await _read_object(request)).get("parameters") or {}
         if not isinstance(parameters, dict):
             raise InputError(f"parameters is {type(parameters).__name__}; expected an object")
@@ -177,6 +178,7 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
         return _json(codes.OK, {})
 
     async def unload(request: Request) -> Response:
+        _check_no_page(request)
         await _read_object(request)
         await service.repository.unload(request.path_params["model"])
         return _json(codes.OK, {})
@@ -336,6 +338,14 @@ def _refused(refusal: Refusal) -> _Reply:
 
 def _named(request: Request) -> tuple[str, str]:
     return request.path_params.get("model", ""), request.path_params.get("version", "")
+
+
+def _check_no_page(request: Request) -> None:
+    """Refuse what a browser sends for some page: any page that a person visits may post to loopback."""
+    if origin := request.headers.get("origin"):
+        raise InputError(
+            f"the call comes from a page of {origin[:80]!r}; models are loaded and unloaded by programs"
+        )
 
 
 async def _read_object(request: Request) -> dict[str, Any]:

@@ -22,6 +22,9 @@ LEAST_KNOWN_NS = 300_000_000
 LASTING_NS = 60_000_000_000
 """The time constant of forgetting what has been asked for all along."""
 
+RECENT_NS = 5_000_000_000
+"""The same for what has been asked for until it is taken that the load has fallen."""
+
 BURST_MEMORY_NS = 1000_000_000_000
 """The time constant of forgetting bursts: what came once will come again."""
 
@@ -40,13 +43,14 @@ class Demand:
     """Arrivals of late; one for each scheduler."""
 
     __slots__ = (
-        "_at_ns", "_backlog_ns", "_began_ns", "_burst_ns", "_full", "_guess_ns", "_lasting", "_work",
+        "_at_ns", "_backlog_ns", "_began_ns", "_burst_ns", "_full", "_guess_ns", "_lasting", "_recent", "_work",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._work = np.zeros(BINS)
         self._full = 0.0
         self._lasting = 0.0
+        self._recent = 0.0
         self._at_ns = 0
         self._began_ns: int | None = None
         self._backlog_ns = 0.0
@@ -71,6 +75,7 @@ class Demand:
         self._work[_bin(cost_ns)] += work_ns
         self._full += full_ns
         self._lasting += full_ns
+        self._recent += full_ns
 
     def below(self, cost_ns: NDArray[np.float64], now_ns: int) -> NDArray[np.float64]:
         """Return, per cost, the work of jobs that are cheaper, per time."""
@@ -90,6 +95,10 @@ class Demand:
     def lasting(self, now_ns: int) -> float:
         """Return the same over minutes, lulls and bursts together."""
         return self._lasting * self._rate(now_ns, LASTING_NS)
+
+    def recent(self, now_ns: int) -> float:
+        """Return the same over seconds."""
+        return self._recent * self._rate(now_ns, RECENT_NS)
 
     def burst_ns(self, now_ns: int) -> float:
         """Return the most work that was behind at once of late, had nothing run but the cheapest."""
@@ -114,6 +123,7 @@ class Demand:
             self._work *= left
             self._full *= left
             self._lasting *= math.exp((self._at_ns - now_ns) / LASTING_NS)
+            self._recent *= math.exp((self._at_ns - now_ns) / RECENT_NS)
             self._at_ns = now_ns
 
     def _rate(self, now_ns: int, memory_ns: int = MEMORY_NS) -> float:

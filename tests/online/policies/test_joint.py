@@ -126,6 +126,18 @@ def test_the_mode_mix_is_steady_at_constant_load(profile: Profile, load: float) 
     assert turns(steady, (max(accuracies.values()) - slo) / 2) <= 3
 
 
+@pytest.mark.parametrize("profile", SHAPES, ids=lambda profile: profile.model)
+def test_accuracy_returns_when_the_load_falls(profile: Profile) -> None:
+    """Ten seconds after a long overload, jobs that come one by one have the highest accuracy again."""
+    heavy = bursty(profile, 5, 2, 40).jobs
+    slo, gap_ns = min(mode.accuracy for mode in profile.modes), round(5e9 / capacity_rps(profile))
+    starts = range(40 * 10**9, 60 * 10**9, gap_ns)
+    calm = tuple(Job(f"c{at}", profile.model, 1, slo, at, at + 10**9) for at in starts)
+    done = run(profile, Workload((*heavy, *calm), ()))
+    late = [job for job in done.jobs if job.job.id.startswith("c") and job.job.arrival_ns >= 50 * 10**9]
+    assert {job.accuracy for job in late} == {max(mode.accuracy for mode in profile.modes)}
+
+
 def turns(values: NDArray[np.float64], least: float) -> int:
     """How often a series turns round by at least so much."""
     found, direction, edge = 0, 0, values[0]

@@ -39,6 +39,9 @@ BUSY, BUSY_WIDTH = 1.4, 0.4
 the width as much as bursts leave. What a lull is used for, the next burst will lack.
 """
 
+FALLEN, FALLEN_WIDTH = 0.8, 0.4
+"""The same over seconds: below this less the width the load has fallen, and the minutes before do not count."""
+
 CALM = 0.5
 """How much of that depends on what the worst burst of late would leave."""
 
@@ -111,9 +114,10 @@ def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[n
 
 
 def _lull(view: View) -> float:
-    """How far from lasting overload workers are, from 0 to 1, whatever the last second brought."""
-    lasting = view.demand.lasting(view.now_ns) / view.power
-    return min(1.0, max(0.0, (BUSY - lasting) / BUSY_WIDTH))
+    """How far from lasting overload workers are, from 0 to 1: over minutes, or as the load has fallen since."""
+    lasting = (BUSY - view.demand.lasting(view.now_ns) / view.power) / BUSY_WIDTH
+    fallen = (FALLEN - view.demand.recent(view.now_ns) / view.power) / FALLEN_WIDTH
+    return min(1.0, max(0.0, lasting, fallen))
 
 
 def _batch(view: View, chosen: Choice) -> BatchChoice | None:

@@ -104,14 +104,18 @@ def test_missing_extra_names_what_to_install(
     assert "pip install 'mosel[serve]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [("grpc.aio", "grpcio", "serve"), ("opentelemetry", "opentelemetry-api", "otel")],
+)
 def test_missing_module_whose_package_is_called_otherwise(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The module `grpc` is of the package grpcio: the extra that brings it is named all the same."""
-    monkeypatch.setattr("importlib.metadata.requires", lambda _: ["grpcio>=1.66; extra == 'serve'"])
-    monkeypatch.setattr(cli, "app_for", lambda _: _import_error("grpc.aio"))
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: [f"{package}>=1.27; extra == '{extra}'"])
+    monkeypatch.setattr(cli, "app_for", lambda _: _import_error(module))
     assert cli.run(["--help"]) == 2
-    assert "pip install 'mosel[serve]'" in capsys.readouterr().err
+    assert f"pip install 'mosel[{extra}]'" in capsys.readouterr().err
 
 
 def test_missing_module_of_no_extra_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

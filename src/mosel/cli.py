@@ -98,7 +98,7 @@ def _missing_module(error: BaseException | None) -> str:
     return ""
 
 
-_PACKAGES = {"grpc": "grpcio", "google": "protobuf"}
+_PACKAGES = {"grpc": "grpcio", "google": "protobuf", "opentelemetry": "opentelemetry_api"}
 """Modules whose package is called otherwise."""
 
 

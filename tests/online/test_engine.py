@@ -26,6 +26,7 @@ from mosel.online.events import (
     WorkerReady,
 )
 from mosel.online.serving import ServedModel
+from mosel.online.turns import Entry
 from tests.conformance.worlds import inputs, model, profile
 from tests.online.engine_world import MS, Scripted, World, batch, in_virtual_time, job, receipt, whole
 
@@ -48,6 +49,23 @@ async def test_a_job_is_answered_with_its_outputs_in_the_order_of_its_requests()
     assert answer.outputs is not None
     assert answer.outputs["scores"].tolist() == [[0.0], [1.0], [2.0], [3.0]]
     assert world.engine.snapshot().batches == 2
+
+
+@in_virtual_time
+async def test_decisions_can_be_watched() -> None:
+    """Whoever watches is handed each call of the scheduler, and how long it took."""
+
+    def reply(events: Sequence[Event], _: int) -> list[Action]:
+        return [Complete(receipt(job()))] if isinstance(events[0], Arrived) else []
+
+    world = World(Scripted(reply))
+    seen: list[tuple[Entry, int]] = []
+    world.engine.watch_decisions(lambda entry, took_ns: seen.append((entry, took_ns)))
+    await world.engine.start()
+    await world.engine.submit(job(), inputs(1))
+    assert [entry for entry, _ in seen] == world.journal
+    assert all(took_ns > 0 for _, took_ns in seen)
+    assert len(seen) > 1
 
 
 @in_virtual_time

@@ -56,6 +56,7 @@ def write(path: str, **changes: Any) -> None:
         (WORD, ("--engine", "cloud"), "engine 'cloud' is not known; expected one of local, ray"),
         (WORD, ("--ray-address", "127.0.0.1:6379"), "is for engine ray; give --engine ray too"),
         (WORD, ("--log-format", "xml"), "log format 'xml' is not known; expected one of text, json"),
+        (WORD, ("--traces",), "no OpenTelemetry SDK is set up, so that nothing would export them"),
         (WORD, ("--log-level", "loud"), "log level 'loud' is not known; expected one of warning, info, debug"),
         (WORD, ("--http", "8000"), "expected HOST:PORT"),
         (WORD, ("--http", "203.0.113.7:0"), "cannot listen on 203.0.113.7:0"),

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
@@ -33,6 +34,9 @@ from mosel.online.watched_channel import Patience
 from mosel.runtime.device import default_device, describe, pin, profile_path
 from mosel.runtime.fits import check_profile_fits
 
+if TYPE_CHECKING:
+    from mosel.frontend.traces import Traces
+
 Say = Callable[[str], None]
 
 QUICK_SAMPLES, QUICK_REPEATS = 500, 5
@@ -54,6 +58,7 @@ def serve(
     ray_address: str | None = None,
     log_format: str | None = None,
     log_level: str | None = None,
+    traces: bool | None = None,
     config: Path | None = None,
     quiet: bool = False,
 ) -> None:
@@ -76,6 +81,7 @@ def serve(
         ray_address: of a Ray cluster that runs already, for engine ray (default: one is started here).
         log_format: of what is said on stderr: text, or json, one object a line (default: text).
         log_level: warning, info (jobs that were not served too) or debug (every job) (default: warning).
+        traces: make OpenTelemetry spans of each job; start it as opentelemetry-instrument -- mosel serve.
         config: a TOML file with any of these and more; what is given here goes before it.
         quiet: say nothing but errors.
     """
@@ -94,6 +100,7 @@ def serve(
         "ray_address": ray_address,
         "log_format": log_format,
         "log_level": log_level,
+        "traces": traces,
     }
     given = {key: value for key, value in words.items() if value not in (None, ())}
     serve_configured(read_config(config, given, os.environ), quiet=quiet)
@@ -107,6 +114,7 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         ExecutionError: no worker could be started, or the engine broke.
     """
     check_words(config)
+    traces = _traces() if config.traces else None
     say = _notes(config.log_format, quiet)
     allow_open_files()
     keys = read_keys(Path(config.keys)) if config.keys else None
@@ -143,11 +151,26 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
             "seed": config.seed,
         }
         watchers = [logs.log_ended] if logs.logs_jobs(config.log_level) else []
+        if traces is not None:
+            engine.watch_decisions(traces.decided)
+            watchers.append(traces.ended)
         quotas = Quotas(config.quotas)
         service = Service(engine, served, config.limits, settings, config.tenants, quotas, watchers)
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
         run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
         say(service.metrics.last_words())
+
+
+def _traces() -> "Traces":
+    """Return what makes spans.
+
+    Raises:
+        UsageError: nothing would export them.
+        ImportError: OpenTelemetry is not installed.
+    """
+    from mosel.frontend.traces import Traces, configured_tracer  # opentelemetry is an optional extra
+
+    return Traces(configured_tracer())
 
 
 def _notes(log_format: str, quiet: bool) -> Say:

@@ -15,6 +15,11 @@ def monotonic_ns() -> int:
     return time.monotonic_ns()
 
 
+def wall_ns() -> int:
+    """Return the time of day in nanoseconds since 1970, for what leaves this machine; it may be set."""
+    return time.time_ns()
+
+
 def to_ns(seconds: float) -> int:
     """Return `seconds` as the nearest integer number of nanoseconds."""
     return round(seconds * NS_PER_S)

@@ -62,6 +62,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tenants: each tenant's weight: what its on-time requests are worth beside those of others, which have 1.
         log_format: of what is said on stderr: text for a person, json for a program.
         log_level: from which level on: warning, info (jobs that were not served), debug (every job).
+        traces: whether each job becomes OpenTelemetry spans.
         options: tuning of the scheduler and its policies, by the names of its `Options`.
     """
 
@@ -92,6 +93,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenants: dict[str, Weight] = {}
     log_format: str = "text"
     log_level: str = "warning"
+    traces: bool = False
     options: dict[str, int | float | str | bool] = {}
 
     @property

@@ -137,6 +137,7 @@ class Engine:
             options=config.options,
         )
         self._watchers: list[Callable[[Batch, int], None]] = []
+        self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
         make = channels or process_channels(models, config)
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
@@ -259,6 +260,10 @@ class Engine:
         """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
         self._watchers.append(ran)
 
+    def watch_decisions(self, decided: Callable[[Entry, int], None]) -> None:
+        """Call `decided` with each call of the scheduler from now on, and how many nanoseconds it took."""
+        self._decision_watchers.append(decided)
+
     async def _finish(self, limit_s: float) -> None:
         try:
             async with asyncio.timeout(limit_s):
@@ -325,6 +330,8 @@ class Engine:
         self._decisions.add(took_ns)
         if self._journal is not None:
             self._journal.append(entry)
+        for decided in self._decision_watchers:
+            decided(entry, took_ns)
         if self._unheard:
             self._unheard -= Counter(event.worker for event in entry.events if isinstance(event, WorkerLost))
         self._do(entry.actions)

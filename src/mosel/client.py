@@ -58,9 +58,9 @@ class Offer:
 class Client:
     """One model on one server, over one connection; not for several threads at a time.
 
-    Every method raises `InputError`, `UnauthorizedError`, `UnknownModelError`, `GoneError` (an offer that
-    is not held any more), `RefusedError` (not now; `retry_after_s`) or `ExecutionError` as the server answers,
-    and `NotReadyError` if it cannot be reached.
+    Every method raises `InputError`, `UnauthorizedError`, `UnknownModelError`, `GoneError` (an offer, or a job
+    to give feedback on, that is not held any more), `RefusedError` (not now; `retry_after_s`) or
+    `ExecutionError` as the server answers, and `NotReadyError` if it cannot be reached.
 
     Args:
         url: of the server, like http://127.0.0.1:8000.
@@ -90,7 +90,13 @@ class Client:
         self._connection.close()
 
     def infer(
-        self, inputs: Inputs, *, lazy: bool = False, requests: int = 0, **parameters: Parameter
+        self,
+        inputs: Inputs,
+        *,
+        lazy: bool = False,
+        requests: int = 0,
+        request_id: str = "",
+        **parameters: Parameter,
     ) -> Answer:
         """Run a job and return its answer.
 
@@ -98,12 +104,13 @@ class Client:
             inputs: by tensor name, each (requests, …), of the modalities that the job has.
             lazy: offer the job first, and send only what the server wants.
             requests: how many there are; needed only if every input is a function.
+            request_id: an id of this job's own, if feedback is to be given on it.
             parameters: `accuracy_slo`, `latency_slo_ms` and the others of `docs/formats.md`.
         """
         if not lazy:
-            return _answer(self._ask(self._wire.infer(_made(inputs, inputs), parameters)))
+            return _answer(self._ask(self._wire.infer(_made(inputs, inputs), parameters, request_id)))
         offer = self.offer(inputs, requests or _count(inputs), **parameters)
-        return self.upload(offer, inputs)
+        return self.upload(offer, inputs, request_id)
 
     def offer(self, inputs: Iterable[str], requests: int, **parameters: Parameter) -> Offer:
         """Offer a job with these tensors, and return what the server wants of them."""
@@ -111,9 +118,18 @@ class Client:
             self._of_modality = _modalities(self._ask(self._wire.describe()))
         return _offered(self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
-    def upload(self, offer: Offer, inputs: Inputs) -> Answer:
+    def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
         """Send what was wanted for an offer, and return the job's answer."""
-        return _answer(self._ask(self._wire.infer(_made(inputs, offer.inputs), {"offer": offer.id})))
+        return _answer(self._ask(self._wire.upload(offer, inputs, request_id)))
+
+    def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
+        """Say how right the answers to a job were, and return how many count for which mode.
+
+        Args:
+            request_id: the one that the job was sent with.
+            scores: of each of its requests, in their order: whether it was right, or a number on 0..1.
+        """
+        return _counted(self._ask(self._wire.feedback(request_id, scores)))
 
     def _ask(self, call: "_Call") -> "_Reply":
         try:
@@ -156,13 +172,19 @@ class AsyncClient:
         await self._session.close()
 
     async def infer(
-        self, inputs: Inputs, *, lazy: bool = False, requests: int = 0, **parameters: Parameter
+        self,
+        inputs: Inputs,
+        *,
+        lazy: bool = False,
+        requests: int = 0,
+        request_id: str = "",
+        **parameters: Parameter,
     ) -> Answer:
         """Run a job and return its answer; see `Client.infer`. Cancelling cancels the job."""
         if not lazy:
-            return _answer(await self._ask(self._wire.infer(_made(inputs, inputs), parameters)))
+            return _answer(await self._ask(self._wire.infer(_made(inputs, inputs), parameters, request_id)))
         offer = await self.offer(inputs, requests or _count(inputs), **parameters)
-        return await self.upload(offer, inputs)
+        return await self.upload(offer, inputs, request_id)
 
     async def offer(self, inputs: Iterable[str], requests: int, **parameters: Parameter) -> Offer:
         """Offer a job with these tensors, and return what the server wants of them."""
@@ -170,9 +192,13 @@ class AsyncClient:
             self._of_modality = _modalities(await self._ask(self._wire.describe()))
         return _offered(await self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
-    async def upload(self, offer: Offer, inputs: Inputs) -> Answer:
+    async def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
         """Send what was wanted for an offer, and return the job's answer."""
-        return _answer(await self._ask(self._wire.infer(_made(inputs, offer.inputs), {"offer": offer.id})))
+        return _answer(await self._ask(self._wire.upload(offer, inputs, request_id)))
+
+    async def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
+        """Say how right the answers to a job were; see `Client.feedback`."""
+        return _counted(await self._ask(self._wire.feedback(request_id, scores)))
 
     async def _ask(self, call: "_Call") -> "_Reply":
         try:
@@ -255,7 +281,14 @@ class _Wire:
         told = {"requests": requests, "modalities": modalities, "parameters": parameters}
         return _Call("POST", f"{self._model}/offer", json.dumps(told).encode(), self._headers)
 
-    def infer(self, inputs: Mapping[str, Array], parameters: Mapping[str, Parameter]) -> _Call:
+    def feedback(self, request_id: str, scores: Sequence[float]) -> _Call:
+        told = {"id": request_id, "scores": [float(score) for score in scores]}
+        return _Call("POST", f"{self._model}/feedback", json.dumps(told).encode(), self._headers)
+
+    def upload(self, offer: Offer, inputs: Inputs, request_id: str) -> _Call:
+        return self.infer(_made(inputs, offer.inputs), {"offer": offer.id}, request_id)
+
+    def infer(self, inputs: Mapping[str, Array], parameters: Mapping[str, Parameter], request_id: str) -> _Call:
         described, raw = [], []
         for name, array in inputs.items():
             datatype = _NAMES.get(array.dtype.name)
@@ -270,7 +303,9 @@ class _Wire:
                     "parameters": {"binary_data_size": len(raw[-1])},
                 }
             )
-        told = {"inputs": described, "parameters": {**parameters, "binary_data_output": True}}
+        told: dict[str, Any] = {"inputs": described, "parameters": {**parameters, "binary_data_output": True}}
+        if request_id:
+            told["id"] = request_id
         head = json.dumps(told).encode()
         headers = {
             **self._headers,
@@ -315,6 +350,14 @@ def _offered(reply: _Reply) -> Offer:
         return Offer(found["offer"], tuple(found["inputs"]), found["hold_ms"] / 1000)
     except (KeyError, TypeError) as error:
         raise BadAnswerError(f"the answer to an offer cannot be read: {error}") from error
+
+
+def _counted(reply: _Reply) -> dict[str, int]:
+    found, _ = reply.told()
+    try:
+        return dict(found["counted"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadAnswerError(f"the answer to a feedback cannot be read: {error}") from error
 
 
 def _modalities(reply: _Reply) -> dict[str, str]:

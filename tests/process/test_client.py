@@ -1,7 +1,9 @@
 """The client library against a real server."""
 
+import json
 import socket
 from collections.abc import Iterator
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -62,6 +64,30 @@ async def test_async_does_the_same(server: Server) -> None:
             assert answer.outputs["total"].tolist() == [6.0, 15.0]
         with pytest.raises(RefusedError, match="latency_unreachable"):
             await client.infer({"wave": WAVE}, latency_slo_ms=0.001)
+
+
+def test_feedback(server: Server) -> None:
+    """Jobs sent with an id, whole or lazily, may be given feedback on once, which counts by mode."""
+    inputs = {"tokens": tokens(5, 1, 2), "wave": WAVE}
+    with Client(server.url, "small") as client:
+        for lazy in (False, True):
+            client.infer(inputs, lazy=lazy, request_id=f"lazy {lazy}", accuracy_slo=0.9)
+            assert client.feedback(f"lazy {lazy}", [True, 0.5]) == {"text+sound": 2}
+        with pytest.raises(GoneError, match="has its feedback already"):
+            client.feedback("lazy True", [1, 1])
+    with urlopen(f"{server.url}/v2/models/small/accuracy") as reply:
+        modes = {mode["mode"]: (mode["live"], mode["scores"]) for mode in json.load(reply)["modes"]}
+    assert modes["text+sound"] == (0.75, 4)
+    assert modes["sound"] == (None, 0)
+
+
+async def test_async_feedback(server: Server) -> None:
+    """The asynchronous client does the same."""
+    async with AsyncClient(server.url, "small") as client:
+        await client.infer({"tokens": tokens(5, 1, 2)}, request_id="third")
+        with pytest.raises(InputError, match="expected one for each of its 2 requests"):
+            await client.feedback("third", [1])
+        assert await client.feedback("third", [1, 0]) == {"text": 2}
 
 
 def test_errors(server: Server) -> None:

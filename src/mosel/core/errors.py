@@ -9,7 +9,7 @@
     │   │   └── CorruptInputError a modality that its preprocessing cannot make sense of
     │   ├── UnauthorizedError a call without a key that this server knows: HTTP 401
     │   ├── UnknownModelError a model name that is not served: HTTP 404
-    │   └── GoneError         an offer that is not held any more: HTTP 410
+    │   └── GoneError         an offer, or an answered job, that is not held any more: HTTP 410
     ├── RefusedError          refused now, perhaps not later: HTTP 503 with Retry-After
     └── ExecutionError        something failed while running: exit status 1, HTTP 500
         ├── ModelFailedError  the model raised
@@ -64,7 +64,7 @@ class UnknownModelError(UsageError):
 
 
 class GoneError(UsageError):
-    """An upload for an offer that is not held, or not any more."""
+    """An upload for an offer, or feedback on a job, that is not held, or not any more."""
 
 
 class RefusedError(MoselError):

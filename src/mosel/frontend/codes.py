@@ -6,7 +6,7 @@
 | bad input; an accuracy SLO that no mode of the job's modalities reaches | 400 | INVALID_ARGUMENT |
 | an API key that is missing or not known | 401 | UNAUTHENTICATED |
 | a model, or a path, that is not there | 404 | NOT_FOUND, UNIMPLEMENTED |
-| an upload for an offer that is not held any more | 410 | FAILED_PRECONDITION |
+| an upload for an offer, or feedback on a job, that is not held any more | 410 | FAILED_PRECONDITION |
 | a request that takes too long to arrive | 408 | – |
 | a body over the server's limit | 413 | RESOURCE_EXHAUSTED |
 | headers over it | 431 | RESOURCE_EXHAUSTED |

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mosel.core.errors import InputError, MoselError, TooLargeError
 from mosel.frontend import codes, protocol
+from mosel.frontend.answered import decode_feedback
 from mosel.frontend.bodies import ClientGoneError
 from mosel.frontend.calls import of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
@@ -34,7 +35,12 @@ Headers = Iterable[tuple[bytes, bytes]]
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 """What needs no key: it tells nothing but that the server is there."""
 
-CALLS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer", "/v2/models/{model}/offer")
+CALLS = (
+    "/v2/models/{model}/infer",
+    "/v2/models/{model}/versions/{version}/infer",
+    "/v2/models/{model}/offer",
+    "/v2/models/{model}/feedback",
+)
 """What is raw ASGI, and takes POST; all other paths are routes of `rest_app`."""
 
 _LOG = logging.getLogger("mosel.http")
@@ -118,6 +124,8 @@ class HttpApp:
         if target.action == "offer":
             offer = protocol.decode_offer(body, tenant)
             return _told(self._service.offer(target.model, offer, arrival_ns))
+        if target.action == "feedback":
+            return _told(self._service.feedback(target.model, decode_feedback(body, tenant)))
         request = protocol.decode(body, json_length, self._service.limits.json_bytes)
         call = request.call if tenant is None else of_tenant(request.call, tenant)
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
@@ -163,6 +171,9 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
     async def statistics(request: Request) -> Response:
         return _json(codes.OK, {"model_stats": service.model_statistics(*_named(request))})
 
+    async def accuracy(request: Request) -> Response:
+        return _json(codes.OK, service.live_accuracy(*_named(request)))
+
     async def index(request: Request) -> Response:
         asked = await _read_object(request)
         if not isinstance(asked.get("ready", False), bool):
@@ -196,15 +207,8 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
         return _json(codes.OK, service.dashboard(int(since)), {"Cache-Control": "no-store"})
 
     async def openapi(request: Request) -> Response:
-        return _json(
-            codes.OK,
-            document(
-                routes_of(request.app),
-                service.models,
-                service.limits.job_requests,
-                OPEN_PATHS if needs_key else None,
-            ),
-        )
+        free, most = OPEN_PATHS if needs_key else None, service.limits.job_requests
+        return _json(codes.OK, document(routes_of(request.app), service.models, most, free))
 
     return Starlette(
         routes=[
@@ -221,6 +225,7 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
             Route("/v2/models/{model}", model),
             Route("/v2/models/{model}/config", config),
             Route("/v2/models/{model}/stats", statistics),
+            Route("/v2/models/{model}/accuracy", accuracy),
             Route("/v2/models/{model}/ready", model_ready),
             Route("/v2/models/{model}/versions/{version}", model),
             Route("/v2/models/{model}/versions/{version}/ready", model_ready),
@@ -246,9 +251,7 @@ _TARGETS = [(compile_path(path)[0], path.rpartition("/")[2]) for path in CALLS]
 
 
 def _target(path: str) -> _Target | None:
-    """Return what `path` infers on or offers to; None if it is another path."""
-    if not path.endswith(("/infer", "/offer")):
-        return None
+    """Return what `path` infers on, offers to or gives feedback on; None if it is another path."""
     for pattern, action in _TARGETS:
         if found := pattern.match(path):
             return _Target(action, *found.groups())

@@ -32,10 +32,16 @@ class InstantEngine:
         self.now_ns = clock
         self.counters = Snapshot(0, 0, 0, 0, (), Decisions())
         self._answer = answer
+        self._watchers: list[Callable[[Batch, int], None]] = []
 
     def watch(self, ran: Callable[[Batch, int], None]) -> None:
-        """Keep `ran`, for a test to tell of batches: this engine has none of its own."""
-        self.ran = ran
+        """Call `ran` with each batch that a test tells of: this engine has none of its own."""
+        self._watchers.append(ran)
+
+    def ran(self, batch: Batch, took_ns: int) -> None:
+        """Tell of a batch that ran."""
+        for watcher in self._watchers:
+            watcher(batch, took_ns)
 
     async def submit(self, job: Job, inputs: Inputs) -> Answer:
         """Answer the job."""

@@ -21,6 +21,7 @@ from mosel.core.errors import MoselError
 from mosel.core.states import OUTCOMES
 from mosel.core.types import Batch, Job, Receipt
 from mosel.frontend.best import Best
+from mosel.frontend.feedback import Estimate
 from mosel.online.channel import WorkerState
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Snapshot
@@ -32,6 +33,8 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _ERRORS = (-0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _TIME_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
+LiveEstimates = Callable[[], Mapping[tuple[str, str], Estimate]]
+
 
 class Metrics:
     """Counts what the front end answers and carries what the engine counts.
@@ -40,9 +43,12 @@ class Metrics:
         models: the names of the models that are served.
         snapshot: gives the engine's counters as they stand.
         best: knows how accurate jobs could have been.
+        live: gives what feedback says of each mode, by model and mode.
     """
 
-    def __init__(self, models: Sequence[str], snapshot: Callable[[], Snapshot], best: Best) -> None:
+    def __init__(
+        self, models: Sequence[str], snapshot: Callable[[], Snapshot], best: Best, live: LiveEstimates = dict
+    ) -> None:
         self._best = best
         self._registry = CollectorRegistry()
         self._jobs = self._counter("mosel_jobs", "Jobs by outcome.", ("model", "outcome"))
@@ -79,6 +85,7 @@ class Metrics:
         }
         self._times = {model: (self._slack.labels(model), self._time.labels(model)) for model in models}
         self._registry.register(_EngineCollector(snapshot))
+        self._registry.register(_LiveAccuracyCollector(live))
 
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
@@ -161,6 +168,28 @@ class _EngineCollector(Collector):
         yield _latency_ratios(found.latency_ratios)
         yield CounterMetricFamily("mosel_decisions", "Decisions of the scheduler.", value=found.decisions.count)
         yield _decision_times(found.decisions)
+
+
+class _LiveAccuracyCollector(Collector):
+    """Works out what feedback says when the metrics are asked for."""
+
+    def __init__(self, live: LiveEstimates) -> None:
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        families = [
+            GaugeMetricFamily(name, text, labels=("model", "mode"))
+            for name, text in (
+                ("mosel_live_accuracy", "Mean of the last scores that came back."),
+                ("mosel_live_accuracy_low", "Lower end of its 95% interval."),
+                ("mosel_live_accuracy_high", "Upper end of its 95% interval."),
+                ("mosel_live_accuracy_scores", "How many scores these are."),
+            )
+        ]
+        for labels, seen in self._live().items():
+            for family, value in zip(families, seen, strict=True):
+                family.add_metric(labels, value)
+        yield from families
 
 
 def _workers(states: Sequence[str]) -> Metric:

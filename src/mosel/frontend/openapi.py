@@ -24,7 +24,7 @@ _ERRORS = {
     codes.UNAUTHORIZED: "The API key is missing, or not known.",
     codes.NOT_FOUND: "There is no such model or version.",
     codes.TOO_SLOW: "The request was not here in time.",
-    codes.GONE: "The offer is not held, or not any more.",
+    codes.GONE: "The offer, or the job, is not held, or not any more.",
     codes.TOO_LARGE: "The body is over the limit.",
     codes.HEAD_TOO_LARGE: "The headers are over the limit.",
     codes.INTERNAL: "The model, a worker or the server failed.",
@@ -189,6 +189,14 @@ def _operations(models: Sequence[Model], most_requests: int) -> dict[str, Operat
             {JSON: offer},
             needs_body=True,
         ),
+        "/v2/models/{model}/feedback": Operation(
+            "feedback",
+            "Say how right the answers to a job were.",
+            {JSON: schemas.COUNTED},
+            {JSON: schemas.feedback_request(most_requests)},
+            (codes.GONE,),
+            needs_body=True,
+        ),
     }
 
 
@@ -219,6 +227,9 @@ _PLAIN = {
     "/v2/models/{model}": Operation("model", "A model's metadata.", {JSON: schemas.METADATA}),
     "/v2/models/{model}/ready": Operation(
         "modelReady", "Whether a model takes jobs.", {JSON: _MODEL_READY}, unready=_MODEL_READY
+    ),
+    "/v2/models/{model}/accuracy": Operation(
+        "liveAccuracy", "What feedback says of each mode of a model.", {JSON: schemas.LIVE_ACCURACY}
     ),
     "/v2/models/{model}/config": Operation(
         "modelConfiguration", "A model's configuration in Triton's form.", {JSON: schemas.CONFIGURATION}

@@ -148,6 +148,46 @@ def offer_request(models: Sequence[Model], most_requests: int) -> Schema:
     )
 
 
+def feedback_request(most_requests: int) -> Schema:
+    """Return the schema of a feedback."""
+    score = {"anyOf": [BOOLEAN, {"type": "number", "minimum": 0, "maximum": 1}]}
+    return closed(
+        {"id": STRING, "scores": {"type": "array", "items": score, "maxItems": most_requests}},
+        {"tenant": {"type": "string", "maxLength": TENANT_LIMIT}},
+    )
+
+
+COUNTED = closed(
+    {
+        "model_name": STRING,
+        "id": STRING,
+        "counted": {"type": "object", "additionalProperties": COUNT},
+        "left_out": COUNT,
+    }
+)
+
+_MAYBE: Schema = {"type": ["number", "null"]}
+
+LIVE_ACCURACY = closed(
+    {
+        "model_name": STRING,
+        "metric": STRING,
+        "modes": listed(
+            closed(
+                {
+                    "mode": STRING,
+                    "profiled": NUMBER,
+                    "live": _MAYBE,
+                    "low": _MAYBE,
+                    "high": _MAYBE,
+                    "scores": COUNT,
+                    "holds": {"type": ["boolean", "null"]},
+                }
+            )
+        ),
+    }
+)
+
 OFFERED = closed(
     {
         "model_name": STRING,

@@ -19,6 +19,7 @@ from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
 from mosel.frontend.accuracies import SOURCE_KEY
+from mosel.frontend.answered import Answered, FeedbackBody, counted
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.bodies import Bodies
 from mosel.frontend.calls import Call
@@ -26,6 +27,7 @@ from mosel.frontend.checks import Checked, Checker, Limits
 from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
 from mosel.frontend.endings import Ended, Watcher
+from mosel.frontend.feedback import LiveAccuracy
 from mosel.frontend.history import History
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.offers import OfferBody, Offers, uploaded
@@ -119,13 +121,15 @@ class Service:
         self._offers = Offers((one.profile for one in self._served.values()), workers)
         self._numbers = itertools.count(1)
         self._best = Best(one.profile for one in self._served.values())
-        self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best)
+        self._answered = Answered()
+        self._live_accuracy = LiveAccuracy(one.profile for one in self._served.values())
+        self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, self._live_accuracy.estimates)
         self._history = History(engine.now_ns)
         self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
         self.statistics = Statistics(self._served)
         self.bodies = Bodies(self.limits)
         self.repository = Repository(self._served, engine)
-        for ran in (self.metrics.ran, self.statistics.ran):
+        for ran in (self.metrics.ran, self.statistics.ran, self._answered.ran):
             engine.watch(ran)
 
     @property
@@ -223,7 +227,10 @@ class Service:
                 self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
                 self._arrived(checked.job)
             handed_in_ns = self.now_ns()
-            answer = await self._run(checked, handed_in_ns)
+            running = self._run(checked, handed_in_ns)
+            if call.id:
+                running = self._answered.follow(call.id, checked.job, running)
+            answer = await running
         choice = self._ended(answer.receipt, handed_in_ns)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
@@ -258,6 +265,32 @@ class Service:
             "inputs": [tensor.name for modality in wanted for tensor in modality.inputs],
             "hold_ms": 1000 * hold_s,
         }
+
+    def feedback(self, name: str, body: FeedbackBody) -> dict[str, object]:
+        """Take in how right the answers to a job were, and say which modes they count for.
+
+        Raises:
+            UnknownModelError: there is no such model.
+            GoneError: no such job is held, or it has its feedback.
+            InputError: the scores are not as many as its requests, or several jobs had its id.
+        """
+        self._find(name, "")
+        modes = self._answered.take(name, body)
+        found = counted(modes)
+        for mode, score in zip(modes, body.scores, strict=True):
+            if mode in found:
+                self._live_accuracy.note(name, mode, float(score))
+        left_out = len(modes) - sum(found.values())
+        return {"model_name": name, "id": body.id, "counted": found, "left_out": left_out}
+
+    def live_accuracy(self, name: str, version: str = "") -> dict[str, object]:
+        """Return what feedback says of each mode of a model, beside its profile.
+
+        Raises:
+            UnknownModelError: there is no such model or version.
+        """
+        metric = self._find(name, version).profile.metric
+        return {"model_name": name, "metric": metric, "modes": self._live_accuracy.of_model(name)}
 
     def _expire(self, offer: str) -> None:
         held = self._offers.let_go(offer)

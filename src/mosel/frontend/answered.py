@@ -1,0 +1,150 @@
+"""The last jobs that were answered, and the mode of each of their requests: what feedback can be given on.
+
+Only a job that its client gave an id is held, so that others cost nothing. While one runs, the engine's batches
+say which of its requests ran in which mode. A request that ran in a cascade counts for no mode: it was answered
+by the first because it was easy, or went on to the second because it was hard.
+"""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from mosel.core.errors import GoneError, InputError, TooLargeError
+from mosel.core.types import Batch, Job
+from mosel.online.engine import Answer
+
+KEPT_REQUESTS = 50_000
+"""Of all jobs that are held; the oldest make room."""
+
+ID_LIMIT = 128
+"""Characters of an id: what is held of a job is bounded."""
+
+FEEDBACK_LIMIT_BYTES = 1 << 20
+IN_CASCADE = ""
+
+Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a feedback: the job's id, the score of each of its requests, and whose job it was."""
+
+    id: str
+    scores: list[bool | Score]
+    tenant: str = ""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A job that was answered.
+
+    Attributes:
+        modes: of each request; `IN_CASCADE` for those that count for none.
+        labelled: whether its feedback has come.
+        twice: whether another job was answered under the same id.
+    """
+
+    modes: tuple[str, ...]
+    labelled: bool = False
+    twice: bool = False
+
+
+class Answered:
+    """Keeps them.
+
+    Args:
+        kept: how many requests, of all jobs together.
+    """
+
+    def __init__(self, kept: int = KEPT_REQUESTS) -> None:
+        self._kept = kept
+        self._running: dict[str, dict[int, str]] = {}
+        self._held: dict[tuple[str, str, str], _Held] = {}
+        self._requests = 0
+
+    def ran(self, batch: Batch, _took_ns: int) -> None:
+        """Take down a batch that ran."""
+        if not self._running:
+            return
+        for part in batch.parts:
+            modes = self._running.get(part.job)
+            if modes is not None:
+                for request in part.requests:
+                    cascaded = batch.judged or modes.get(request) == IN_CASCADE
+                    modes[request] = IN_CASCADE if cascaded else batch.mode
+
+    async def follow(self, given: str, job: Job, running: Awaitable[Answer]) -> Answer:
+        """Return the answer to a job, and hold the job if it has outputs, under the id that its client gave."""
+        if len(given) > ID_LIMIT:
+            return await running
+        modes = self._running[job.id] = {}
+        try:
+            answer = await running
+        finally:
+            del self._running[job.id]
+        if answer.outputs is not None and len(modes) == job.requests:
+            self._hold((job.model, job.tenant, given), tuple(modes[at] for at in range(job.requests)))
+        return answer
+
+    def take(self, model: str, body: FeedbackBody) -> tuple[str, ...]:
+        """Return the mode of each request of the job that a feedback is about, which it can be only once.
+
+        Raises:
+            GoneError: no such job is held, or it has its feedback.
+            InputError: the scores are not as many as its requests, or several jobs had this id.
+        """
+        told = repr(body.id[:ID_LIMIT])
+        held = self._held.get((model, body.tenant, body.id))
+        if held is None:
+            raise GoneError(
+                f"no answered job {told} of model {model!r} is held: held are jobs that were sent with an id "
+                f"of at most {ID_LIMIT} characters, and the last {self._kept:,} of their requests; "
+                "give feedback sooner, under the id of the inference request"
+            )
+        if held.twice:
+            raise InputError(f"several jobs were sent with the id {told}; give each an id of its own")
+        if held.labelled:
+            raise GoneError(f"job {told} has its feedback already; it is counted once")
+        if len(body.scores) != len(held.modes):
+            raise InputError(
+                f"there are {len(body.scores)} scores for job {told}; expected one for each of its "
+                f"{len(held.modes)} requests"
+            )
+        held.labelled = True
+        return held.modes
+
+    def _hold(self, key: tuple[str, str, str], modes: tuple[str, ...]) -> None:
+        if key in self._held:
+            self._held[key].twice = True
+            return
+        self._held[key] = _Held(modes)
+        self._requests += len(modes)
+        while self._requests > self._kept:
+            oldest = next(iter(self._held))
+            self._requests -= len(self._held.pop(oldest).modes)
+
+
+def decode_feedback(body: bytes, tenant: str | None) -> FeedbackBody:
+    """Decode the body of a feedback, as one of the tenant whose key it came with, if it did.
+
+    Raises:
+        TooLargeError: it is larger than a feedback ever is.
+        InputError: it is not what a feedback looks like, or names another tenant.
+    """
+    if len(body) > FEEDBACK_LIMIT_BYTES:
+        raise TooLargeError(f"a feedback has {len(body):,} bytes; expected at most {FEEDBACK_LIMIT_BYTES:,}")
+    try:
+        found = msgspec.json.decode(body, type=FeedbackBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f'the feedback: {error}; expected {{"id": "…", "scores": [true, 0.5, …]}}') from error
+    if tenant is not None:
+        if found.tenant not in ("", tenant):
+            raise InputError(f"tenant is {found.tenant[:80]!r}, but the API key is of {tenant!r}; leave it out")
+        found.tenant = tenant
+    return found
+
+
+def counted(modes: Sequence[str]) -> dict[str, int]:
+    """Return how many requests count for each mode."""
+    return {mode: modes.count(mode) for mode in dict.fromkeys(modes) if mode != IN_CASCADE}

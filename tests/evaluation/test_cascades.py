@@ -1,15 +1,17 @@
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from mosel.core.clock import NS_PER_MS as MS
-from mosel.core.tables import write_profile
+from mosel.core.tables import Profile, write_profile
 from mosel.core.types import Batch, Part
 from mosel.evaluation.bound import clairvoyant_bound
 from mosel.evaluation.check import check_run
 from mosel.evaluation.draws import Confidences
-from mosel.evaluation.results import Run, write_run
+from mosel.evaluation.results import Run, Summary, summarise, write_run
 from mosel.evaluation.simulate import Conditions, Outage, simulate
 from mosel.evaluation.workload import Workload, write_workload
 from mosel.online.scheduler import Scheduler
@@ -54,6 +56,23 @@ def test_a_run_with_cascades_can_be_true(policy: str, tmp_path: Path) -> None:
     ran = sum(size for batch in done.batches if batch.done for _, size in batch.jobs)
     last = sum(count for row in done.jobs for _, count in row.modes)
     assert ran > last, "some requests ran in both stages"
+
+
+def test_what_cascades_save_goes_to_accuracy_and_costs_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where full accuracy outruns the workers, `joint` with cascades is more accurate, and all is on time."""
+    slos = (0.6, 0.85, 0.95)
+    busy = workload(*(job(f"j{i}", 1 + i % 3, slos[i % 3], at=i * 12, due=i * 12 + 400) for i in range(600)))
+    spending = overloaded(PROFILE, busy)
+    without = overloaded(structs.replace(PROFILE, cascades=()), busy)
+    assert without.on_time < spending.on_time == 1
+    monkeypatch.setattr(import_module("mosel.online.policies.joint"), "SAVED", 0.0)
+    assert spending.effective_accuracy > overloaded(PROFILE, busy).effective_accuracy + 0.01
+
+
+def overloaded(profile: Profile, busy: Workload) -> Summary:
+    """What becomes of a workload under `joint` on one worker."""
+    done = simulate(Scheduler({"m": profile}, policy="joint"), {"m": profile}, busy, Conditions())
+    return summarise(Run("joint", 1, 0, done.jobs, done.batches))
 
 
 def test_a_request_that_is_counted_twice_is_found(tmp_path: Path) -> None:

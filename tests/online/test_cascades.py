@@ -2,7 +2,8 @@ import pytest
 from msgspec.structs import replace
 
 from mosel.core.states import Reason, State
-from mosel.core.types import Batch, BatchRun
+from mosel.core.types import Batch, BatchRun, Job
+from mosel.online.amortised import Amortised
 from mosel.online.columns import LeftOut
 from mosel.online.events import (
     Action,
@@ -200,6 +201,27 @@ def test_of_a_job_as_many_escalate_as_its_slo_needs_first() -> None:
     assert (live.waiting, live.first, live.grace_ns) == ([1], 0, 15 * MS)
     assert live.progress.answerable
     assert live.progress.modes == {MIDDLE: 7, FULL: 1}
+
+
+def test_what_cascades_save_is_told_beside_the_cheapest_single_modes() -> None:
+    """At SLO 0.95 one request would need the full mode; what its cascade does not need of that is saved."""
+    shared = Amortised([TABLE])
+    live = waiting(job("a", 1, 0.95), TABLE, shared)
+    work_ns = int(shared.menu.work_ns[live.shared[0]])
+    assert work_ns + shared.saved_ns(live) == pytest.approx(TABLE.unit_ns(LAST, 0), abs=1)
+    assert shared.saved_ns(live) > 0
+    single = ModelTable(replace(PROFILE, cascades=()))
+    without = Amortised([single])
+    assert without.saved_ns(waiting(job("a", 1, 0.95), single, without)) == 0
+    assert shared.saved_ns(waiting(job("a", 40, 0.95), TABLE, shared)) > 0
+
+
+def waiting(job: Job, table: ModelTable, shared: Amortised) -> LiveJob:
+    """A job all of whose requests wait, with its options."""
+    live = LiveJob(Progress(job, table.every_mask, list(range(job.requests))), table, 0)
+    live.look_up()
+    live.shared = shared.options_of(live)
+    return live
 
 
 def test_profiles_without_cascades_have_no_columns_but_modes() -> None:

@@ -47,14 +47,14 @@ class Amortised:
                 self._base[table.model, bucket] = len(self._owners)
                 self._owners += [(table, column, bucket) for column in range(len(table.column_accuracy))]
         self.classes = _classes(self._owners)
-        self._frontiers: dict[tuple[str, int, int, int], Frontier] = {}
+        self._frontiers: dict[tuple[str, int, int, int, bool], Frontier] = {}
         self._ranges: dict[tuple[str, int, int, int], tuple[int, int]] = {}
         self._again: dict[tuple[str, int, tuple[str, ...]], tuple[int, int]] = {}
         self._work, self._accuracy = Growing(np.int64), Growing(np.float64)
         self._first, self._kinds, self._requests = Growing(np.int64), Growing(np.int64), Growing(np.int64)
         self._first.extend([0])
-        self._covers: dict[tuple[str, int, int], list[Frontier]] = {}
-        self._large: dict[tuple[str, int, int], LargeJobs] = {}
+        self._covers: dict[tuple[str, int, int, bool], list[Frontier]] = {}
+        self._large: dict[tuple[str, int, int, bool], LargeJobs] = {}
 
     @property
     def menu(self) -> Menu:
@@ -81,22 +81,42 @@ class Amortised:
         if key not in self._ranges:
             self._ranges[key] = self._append(self._frontier(table, bucket, mask, requests), table, bucket)
         low, high = self._ranges[key]
-        return low + cheapest_reaching(self._frontiers[key], needed), high
+        return low + cheapest_reaching(self._frontiers[*key, True], needed), high
 
-    def _frontier(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
-        key = (table.model, bucket, mask, requests)
+    def saved_ns(self, live: LiveJob) -> int:
+        """Return how much less work a job's cheapest option is than the cheapest in single modes.
+
+        Of a job that holds answers it is all that escalating takes: in the mean over requests, that was in the
+        plan when their first stage was sent.
+        """
+        low, high = live.shared
+        if not live.table.cascades or low == high:
+            return 0
+        if live.escalates:
+            return int(self._work.values[high - 1] - self._work.values[low])
+        single = self._frontier(live.table, live.bucket, live.mask, len(live.waiting), wide=False)
+        at = cheapest_reaching(single, live.needed)
+        return max(0, int(single.latency_ns[at] - self._work.values[low])) if at < len(single) else 0
+
+    def _frontier(
+        self, table: ModelTable, bucket: int, mask: int, requests: int, *, wide: bool = True
+    ) -> Frontier:
+        """The options of so many requests; over cascades too, if `wide`."""
+        key = (table.model, bucket, mask, requests, wide)
         if key not in self._frontiers:
             small = requests <= table.largest
             self._frontiers[key] = (
-                self._small(table, bucket, mask, requests)
+                self._small(table, bucket, mask, requests, wide=wide)
                 if small
-                else self._large_jobs(table, bucket, mask).frontier(requests)
+                else self._large_jobs(table, bucket, mask, wide=wide).frontier(requests)
             )
         return self._frontiers[key]
 
-    def _small(self, table: ModelTable, bucket: int, mask: int, requests: int) -> Frontier:
+    def _small(
+        self, table: ModelTable, bucket: int, mask: int, requests: int, *, wide: bool = True
+    ) -> Frontier:
         """The options of a job size up to the largest batch, found for all of these at once."""
-        key, usable = (table.model, bucket, mask), table.usable_columns(mask)
+        key, usable = (table.model, bucket, mask, wide), _usable(table, mask, wide=wide)
         if key not in self._covers:
             single = self._single_ns(table, bucket, usable)
             self._covers[key] = frontiers(single, table.column_accuracy[usable], table.largest)
@@ -106,11 +126,12 @@ class Amortised:
         batches = tuple(tuple((usable[mode], size) for mode, size in point) for point in found.batches)
         return Frontier(found.accuracy, found.latency_ns, batches)
 
-    def _large_jobs(self, table: ModelTable, bucket: int, mask: int) -> LargeJobs:
-        key = (table.model, bucket, mask)
+    def _large_jobs(self, table: ModelTable, bucket: int, mask: int, *, wide: bool) -> LargeJobs:
+        key = (table.model, bucket, mask, wide)
         if key not in self._large:
-            small = [self._frontier(table, bucket, mask, size) for size in range(table.largest + 1)]
-            usable = table.usable_columns(mask)
+            sizes = range(table.largest + 1)
+            small = [self._frontier(table, bucket, mask, size, wide=wide) for size in sizes]
+            usable = _usable(table, mask, wide=wide)
             single = self._single_ns(table, bucket, usable)
             self._large[key] = LargeJobs(single, table.column_accuracy[usable], small, usable)
         return self._large[key]
@@ -165,6 +186,10 @@ class Amortised:
         self._kinds.extend([kind for counts, _, _ in found for kind in counts])
         self._requests.extend([count for counts, _, _ in found for count in counts.values()])
         return low, len(self._work)
+
+
+def _usable(table: ModelTable, mask: int, *, wide: bool) -> list[int]:
+    return table.usable_columns(mask) if wide else table.usable(mask)
 
 
 def _steps(most: int) -> list[int]:

@@ -318,6 +318,7 @@ class Cell:
         side.strategy = side.strategy or self._policy.first(side)
         if self._policy.shares:
             side.shared = lane.kind.amortised.options_of(side)
+            side.saved_ns = lane.kind.amortised.saved_ns(side)
         least = self._policy.least(side)
         if row is None:
             lane.queue.insert(side, least)

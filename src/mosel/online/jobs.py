@@ -41,11 +41,12 @@ class LiveJob:
         wide, wide_first: the same over cascades too, with latencies that hold in all but a few cases.
         least_batches_ns: the latencies of the batches of the fastest strategy that the policy would still run.
         shared: its options where batches are shared with other jobs (`amortised.py`).
+        saved_ns: how much less work the first of these is than the cheapest in single modes.
     """
 
     __slots__ = (
-        "bucket", "first", "frontier", "job", "least_batches_ns", "order", "progress", "shared", "strategy",
-        "table", "wide", "wide_first",
+        "bucket", "first", "frontier", "job", "least_batches_ns", "order", "progress", "saved_ns", "shared",
+        "strategy", "table", "wide", "wide_first",
     )  # fmt: skip
 
     def __init__(self, progress: Progress, table: ModelTable, bucket: int) -> None:
@@ -61,6 +62,7 @@ class LiveJob:
         self.wide_first = 0
         self.least_batches_ns: tuple[int, ...] = ()
         self.shared = (0, 0)
+        self.saved_ns = 0
 
     @property
     def waiting(self) -> list[int]:

@@ -22,7 +22,7 @@ FIRST_CAPACITY = 64
 
 _INTS = (
     "deadline_ns", "arrival_ns", "model", "waiting", "least_ns", "alone_ns", "latest_ns", "last_ns",
-    "planned_ns", "low", "high",
+    "planned_ns", "low", "high", "saved_ns",
 )  # fmt: skip
 _FLOATS = ("weight", "worth", "accuracy_slo", "planned_accuracy")
 INTS = {name: number for number, name in enumerate(_INTS)}
@@ -63,6 +63,7 @@ class JobQueue:
             for a job that could be answered now, when it would have to run once more.
         planned_ns, planned_accuracy: of the strategy in force.
         low, high: its options where batches are shared (`amortised.py`).
+        saved_ns: how much less work the first of these is than the cheapest in single modes.
         model: the number of its model.
     """
 
@@ -142,6 +143,7 @@ class JobQueue:
         latest_ns, last_ns = (due_ns - (spent_ns or live.grace_ns) for spent_ns in (least_ns, alone_ns))
         self._ints[WAITING:, row] = (
             len(live.waiting), least_ns, alone_ns, latest_ns, last_ns, strategy.latency_ns, *live.shared,
+            live.saved_ns,
         )  # fmt: skip
         self._floats[ACCURACY, row] = strategy.accuracy
 

@@ -42,6 +42,11 @@ the width as much as bursts leave. What a lull is used for, the next burst will 
 FALLEN, FALLEN_WIDTH = 0.8, 0.4
 """The same over seconds: below this less the width the load has fallen, and the minutes before do not count."""
 
+SAVED = 0.5
+"""How much of the work that cascades save beside single modes goes to accuracy where the cheapest of all would
+leave workers idle; the rest serves more jobs. It is less, the less they would be idle.
+"""
+
 CALM = 0.5
 """How much of that depends on what the worst burst of late would leave."""
 
@@ -109,7 +114,8 @@ def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[n
     after_burst_ns = left_ns / slo_ns * (left_ns - others_ns)
     freely_ns = light * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
     spared_ns = np.maximum(np.maximum(after_burst_ns, freely_ns), 0)
-    spare_ns: NDArray[np.int64] = (_lull(view) * spared_ns).astype(np.int64)
+    saved_ns = SAVED * _slack(view) * np.cumsum(view.queue.ints("saved_ns"))
+    spare_ns: NDArray[np.int64] = np.maximum(_lull(view) * spared_ns, saved_ns).astype(np.int64)
     return spare_ns
 
 
@@ -118,6 +124,11 @@ def _lull(view: View) -> float:
     lasting = (BUSY - view.demand.lasting(view.now_ns) / view.power) / BUSY_WIDTH
     fallen = (FALLEN - view.demand.recent(view.now_ns) / view.power) / FALLEN_WIDTH
     return min(1.0, max(0.0, lasting, fallen))
+
+
+def _slack(view: View) -> float:
+    """How much of their time workers would have left if nothing ran but the cheapest, from 0 to 1."""
+    return max(0.0, 1 - view.demand.least(view.now_ns) / view.power)
 
 
 def _batch(view: View, chosen: Choice) -> BatchChoice | None:

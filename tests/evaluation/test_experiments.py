@@ -10,11 +10,13 @@ from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, write_profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments import EXPERIMENTS, Lab
+from mosel.evaluation.experiments.cascade import cheapest_mix
 from mosel.evaluation.experiments.fig8 import lower_precision
 from mosel.evaluation.experiments.lab import code_digest
 from mosel.evaluation.experiments.month import DAY_S, GAP_S, month, sampled_days
 from mosel.evaluation.experiments.trials import Trial, paper_capacity_rps, run_trial
 from mosel.evaluation.experiments.workloads import LEAST_REQUESTS
+from tests.online.cascaded import cascaded
 
 from .stand_ins import CHEAP, profile
 
@@ -60,6 +62,27 @@ def test_every_experiment_gives_numbers(lab: Lab, name: str) -> None:
     assert all(figure.svg.startswith("<svg") for figure in section.figures)
     again = EXPERIMENTS[name](lab)
     assert section.wall or again == section
+
+
+def test_cascades_stand_beside_modes_mixes_and_policies_without_them(lab: Lab) -> None:
+    """Of a profile with cascades every mode, cascade and policy has its rows; the best cascade beats mixes."""
+    both = replace(lab, profiles={"c": cascaded(), **lab.profiles}, sha256={"c": "1", **lab.sha256})
+    section = EXPERIMENTS["cascade"](both)
+    assert "in: small" in section.text
+    rows = [row for row in section.numbers.rows if row[0] == "c"]
+    assert [row[1] for row in rows].count("cascade") == len(cascaded().cascades)
+    own, mix = [(float(row[5] or 0), float(row[7] or 0)) for row in rows if row[1] == "cascade"][-1]
+    assert own < mix
+    policies = {row[2] for row in rows if row[1] == "policy"}
+    assert policies == {"optimized", "optimized without cascades", "joint", "joint without cascades"}
+    assert len(section.figures) == 3
+
+
+def test_a_mix_costs_the_mean_of_its_parts() -> None:
+    """Half way in accuracy between two modes lies half way in cost; a mode as good and cheaper is taken."""
+    modes = [("a", 0.2, 0.8), ("b", 1.0, 1.0), ("c", 0.9, 0.85)]
+    assert cheapest_mix(modes, 0.9) == pytest.approx(0.6)
+    assert cheapest_mix(modes, 0.8) == 0.2
 
 
 def test_capacity_is_that_of_the_paper_s_job_sizes() -> None:

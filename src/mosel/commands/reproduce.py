@@ -42,7 +42,7 @@ def reproduce(
 
     Args:
         names: of the experiments: headline, fig1, fig5, fig6, fig7, fig8, table2, overhead, jct, share,
-            sensitivity, tenants, month; all of them where none is named, but month only with --trace.
+            sensitivity, tenants, month, cascade; all of them where none is named, but month only with --trace.
         profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
         seeds: how many workloads stand behind each point; 3 by default.
         duration: seconds of each workload at most; 60 by default. Fast models get shorter ones, and

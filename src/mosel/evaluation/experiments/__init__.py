@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mosel.evaluation.experiments.beyond import sensitivity, share, tenants
+from mosel.evaluation.experiments.cascade import cascade
 from mosel.evaluation.experiments.fig1 import fig1
 from mosel.evaluation.experiments.fig5 import fig5, fig6, jct
 from mosel.evaluation.experiments.fig7 import fig7
@@ -26,6 +27,7 @@ EXPERIMENTS: dict[str, Callable[[Lab], Section]] = {
     "share": share,
     "sensitivity": sensitivity,
     "tenants": tenants,
+    "cascade": cascade,
     "month": month,
 }
 """In the order in which the report shows them."""

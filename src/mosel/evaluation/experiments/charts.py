@@ -22,6 +22,10 @@ _COLOURS = {
 }
 
 
+Series = Mapping[str, Sequence[tuple[float, float]]]
+"""Places of points, by the name of what they stand for."""
+
+
 def policy_colour(name: str, index: int = 0) -> str:
     """Return the colour in which a policy is drawn in every picture; other names take theirs in turn."""
     return _COLOURS.get(name, colour(index))
@@ -59,6 +63,21 @@ def medians(
             axes.set_xscale("log")
         if unit:
             axes.set_ylim(-0.03, 1.03)
+        label(axes, x, y)
+        legend(axes)
+    return out.getvalue()
+
+
+def scatter(series: Series, lines: Series, x: str, y: str) -> str:
+    """Return points, and lines through others behind them."""
+    with figure_in(3.0, WIDTH_IN) as (figure, out):
+        axes = figure.subplots()
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), color=INK, linewidth=0.8, label=name)
+        for index, (name, points) in enumerate(series.items()):
+            axes.plot(
+                *zip(*points, strict=True), color=policy_colour(name, index), label=name, marker="o", ls=""
+            )
         label(axes, x, y)
         legend(axes)
     return out.getvalue()

@@ -39,6 +39,7 @@ class Trial(msgspec.Struct, frozen=True):
         job_requests: requests of every job, instead of the paper's sizes; 0 for those.
         modalities: how many of the profile's modalities jobs may use, the last ones left out; 0 for all.
         series: requests of each second, for a recipe of the kind `trace`.
+        cascades: whether the profile's cascades are used.
     """
 
     policy: str
@@ -50,6 +51,7 @@ class Trial(msgspec.Struct, frozen=True):
     job_requests: int = 0
     modalities: int = 0
     series: tuple[int, ...] = ()
+    cascades: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -90,7 +92,8 @@ class Carried(msgspec.Struct, frozen=True):
 
 def run_trial(trial: Trial, profile: Profile) -> Outcome:
     """Simulate one trial; the same one gives the same outcome."""
-    actual = _with_modalities(_at_precision(profile, trial.precision), trial.modalities)
+    given = profile if trial.cascades else msgspec.structs.replace(profile, cascades=())
+    actual = _with_modalities(_at_precision(given, trial.precision), trial.modalities)
     jobs = _workload(trial, actual)
     believed = {actual.model: _slower(actual, trial.believed)}
     scheduler = Scheduler(believed, policy=trial.policy, seed=trial.recipe.seed)

@@ -29,6 +29,7 @@ from mosel.core.errors import (
     UsageError,
 )
 from mosel.models.base import DATATYPES
+from mosel.models.datatypes import BF16, from_wire
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 TIMEOUT_S = 600.0
@@ -214,12 +215,12 @@ def read_outputs(described: Sequence[Mapping[str, Any]], tail: memoryview) -> di
     """Return the tensors that an answer describes; `tail` is what follows its JSON object."""
     outputs: dict[str, Array] = {}
     for each in described:
-        dtype = np.dtype(DATATYPES[each["datatype"]]).newbyteorder("<")
+        datatype = each["datatype"]
         if "data" in each:
-            array = np.array(each["data"], dtype)
+            array = np.array(each["data"], DATATYPES[datatype])
         else:
             size = each["parameters"]["binary_data_size"]
-            array, tail = np.frombuffer(tail[:size], dtype), tail[size:]
+            array, tail = from_wire(tail[:size], datatype), tail[size:]
         outputs[each["name"]] = array.reshape(each["shape"])
     return outputs
 
@@ -315,7 +316,8 @@ class _Wire:
         return _Call("POST", f"{self._model}/infer", b"".join((head, *raw)), headers)
 
 
-_NAMES = {numpy_name: name for name, numpy_name in DATATYPES.items()}
+_NAMES = {numpy_name: name for name, numpy_name in DATATYPES.items() if name != BF16} | {"bfloat16": BF16}
+"""Data types by the names that arrays have for theirs; `bfloat16` is that of the package `ml_dtypes`."""
 _ERRORS: dict[int, type[MoselError]] = {
     400: InputError,
     401: UnauthorizedError,

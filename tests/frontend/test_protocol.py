@@ -12,6 +12,7 @@ from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call
 from mosel.frontend.protocol import Request, decode, encode
 from mosel.models.base import DATATYPES, Tensor
+from mosel.models.datatypes import from_wire, to_wire
 
 FLOATS = ("FP16", "FP32", "FP64")
 
@@ -33,12 +34,12 @@ def binary(arrays: dict[str, tuple[str, Any]], tail: bytes | None = None) -> tup
             "name": name,
             "shape": list(array.shape),
             "datatype": datatype,
-            "parameters": {"binary_data_size": array.nbytes},
+            "parameters": {"binary_data_size": to_wire(array, datatype).nbytes},
         }
         for name, (datatype, array) in arrays.items()
     ]
     head = body(inputs)
-    raw = b"".join(array.tobytes() for _, array in arrays.values()) if tail is None else tail
+    raw = b"".join(to_wire(array, kind).tobytes() for kind, array in arrays.values()) if tail is None else tail
     return head + raw, len(head)
 
 
@@ -48,6 +49,9 @@ def test_raw_round_trip(datatype: str, data: st.DataObject) -> None:
     """A raw tensor of any type and shape arrives as it was sent, and an output travels back the same."""
     dtype = DATATYPES[datatype]
     array = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)))
+    array = from_wire(to_wire(array, datatype).tobytes(), datatype).reshape(
+        array.shape
+    )  # what the type can hold
     raw, length = binary({"other": ("INT8", np.ones(3, "int8")), "x": (datatype, array)})
     found = decode(raw, length).call.inputs[1]
     assert found.datatype == datatype
@@ -57,7 +61,7 @@ def test_raw_round_trip(datatype: str, data: st.DataObject) -> None:
     assert reply.header_length is not None
     head = json.loads(reply.content[: reply.header_length])
     assert head["outputs"][0]["shape"] == list(array.shape)
-    assert reply.content[reply.header_length :] == array.tobytes()
+    assert reply.content[reply.header_length :] == to_wire(array, datatype).tobytes()
 
 
 def test_raw_is_not_copied() -> None:

@@ -105,8 +105,9 @@ def test_the_largest_shape_takes_each_limit_in_turn() -> None:
 
 
 def test_every_datatype_is_one_of_numpy() -> None:
-    """Each protocol name maps to a numpy type, no two to the same."""
-    assert len({np.dtype(name) for name in DATATYPES.values()}) == len(DATATYPES)
+    """Each protocol name maps to a numpy type, no two to the same but BF16, which numpy does not know."""
+    others = [numpy_name for name, numpy_name in DATATYPES.items() if name != "BF16"]
+    assert len({np.dtype(name) for name in others}) == len(others) == len(DATATYPES) - 1
     assert Tensor("a", "FP16", (1,)).dtype == "float16"
 
 

@@ -12,6 +12,7 @@ from mosel.core.clock import to_ms
 from mosel.core.errors import ModelError
 from mosel.core.types import Job
 from mosel.models.base import Model, Samples, Tensor
+from mosel.models.datatypes import to_wire
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -56,13 +57,14 @@ class Payloads:
         described: list[dict[str, Any]] = []
         raw: list[bytes] = []
         for tensor, array in self._tensors(job, indices):
-            raw.append(array.tobytes())
+            sent = to_wire(array, tensor.datatype)
+            raw.append(sent.tobytes())
             described.append(
                 {
                     "name": tensor.name,
                     "datatype": tensor.datatype,
                     "shape": list(array.shape),
-                    "parameters": {"binary_data_size": array.nbytes},
+                    "parameters": {"binary_data_size": sent.nbytes},
                 }
             )
         head = orjson.dumps({"id": job.id, "parameters": _parameters(job), "inputs": described})
@@ -126,7 +128,7 @@ def _gathered(
     values: NDArray[Any] | Sequence[NDArray[Any]], indices: NDArray[np.int64], tensor: Tensor
 ) -> NDArray[Any]:
     """Return the samples as one array, those of other lengths padded to the longest."""
-    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    dtype = np.dtype(tensor.dtype)
     if isinstance(values, np.ndarray):
         return np.asarray(values[indices], dtype)
     chosen = [np.asarray(values[index], dtype) for index in indices]

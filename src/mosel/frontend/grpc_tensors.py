@@ -1,8 +1,8 @@
 """Tensors and parameters of the protocol's messages over gRPC.
 
 A request carries its tensors raw, one entry of `raw_input_contents` for each input, or as lists in `contents`.
-The answer's travel as the request's did, unless `binary_data_output` says otherwise; FP16 has no list, so that
-an answer with one of these travels raw.
+The answer's travel as the request's did, unless `binary_data_output` says otherwise; FP16 and BF16 have no
+list, so that an answer with one of these travels raw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import InputError
 from mosel.frontend.calls import Call, Input, Parameter
-from mosel.frontend.tensors import MOST_DIMENSIONS, WIRE_DTYPES, from_raw, from_values, raw_size
+from mosel.frontend.tensors import MOST_DIMENSIONS, from_raw, from_values, raw_size
 from mosel.models.base import Tensor
+from mosel.models.datatypes import to_wire
 
 LISTS = {
     "BOOL": "bool_contents",
@@ -80,12 +81,13 @@ def write_outputs(reply: Any, outputs: Sequence[tuple[Tensor, NDArray[Any]]], *,
     """Put outputs into a `ModelInferResponse`."""
     raw = raw or any(tensor.datatype not in LISTS for tensor, _ in outputs)
     for tensor, values in outputs:
-        array = np.ascontiguousarray(values, dtype=WIRE_DTYPES[tensor.datatype])
-        entry = reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=array.shape)
+        entry = reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=values.shape)
         if raw:
-            reply.raw_output_contents.append(array.tobytes())
+            reply.raw_output_contents.append(to_wire(values, tensor.datatype).tobytes())
         else:
-            getattr(entry.contents, LISTS[tensor.datatype]).extend(array.reshape(-1).tolist())
+            getattr(entry.contents, LISTS[tensor.datatype]).extend(
+                np.asarray(values, tensor.dtype).reshape(-1).tolist()
+            )
 
 
 _KINDS: tuple[tuple[type, str], ...] = (

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call, Input, Parameter, of_tenant
 from mosel.frontend.offers import OfferBody
-from mosel.frontend.tensors import MOST_DIMENSIONS, WIRE_DTYPES, from_raw, from_values, raw_size
+from mosel.frontend.tensors import MOST_DIMENSIONS, from_raw, from_values, raw_size
 from mosel.models.base import Tensor
+from mosel.models.datatypes import to_wire
 
 JSON_LIMIT_BYTES = 8 << 20
 OFFER_LIMIT_BYTES = 64 << 10
@@ -109,13 +110,13 @@ def encode(
     described: list[dict[str, Any]] = []
     tail: list[memoryview] = []
     for tensor, values in outputs:
-        array = np.ascontiguousarray(values, dtype=WIRE_DTYPES[tensor.datatype])
-        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(array.shape)}
+        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(values.shape)}
         if request.raw.get(tensor.name, request.raw_default):
+            array = to_wire(values, tensor.datatype)
             entry["parameters"] = {"binary_data_size": array.nbytes}
             tail.append(array.reshape(-1).view(np.uint8).data)
         else:
-            entry["data"] = array.reshape(-1)
+            entry["data"] = np.ascontiguousarray(values, tensor.dtype).reshape(-1)
         described.append(entry)
     content = orjson.dumps(
         {**head, "parameters": parameters, "outputs": described}, option=orjson.OPT_SERIALIZE_NUMPY

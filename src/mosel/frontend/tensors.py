@@ -1,7 +1,6 @@
 """Tensors as they travel, whatever the protocol: raw little-endian bytes, or lists of values."""
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,10 +9,9 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import InputError
 from mosel.models.base import DATATYPES
+from mosel.models.datatypes import WIRE_DTYPES, from_wire
 
 MOST_DIMENSIONS = 32
-
-WIRE_DTYPES = {name: np.dtype(numpy_name).newbyteorder("<") for name, numpy_name in DATATYPES.items()}
 
 
 class Declared(Protocol):
@@ -38,7 +36,8 @@ def raw_size(tensor: Declared) -> int:
     Raises:
         InputError: there is no such data type.
     """
-    return math.prod(tensor.shape) * _dtype_of(tensor).itemsize
+    _dtype_of(tensor)
+    return math.prod(tensor.shape) * WIRE_DTYPES[tensor.datatype].itemsize
 
 
 def from_raw(tensor: Declared, raw: memoryview | bytes) -> NDArray[Any]:
@@ -47,11 +46,8 @@ def from_raw(tensor: Declared, raw: memoryview | bytes) -> NDArray[Any]:
     Raises:
         InputError: there is no such data type, or no such shape can be.
     """
-    dtype = _dtype_of(tensor)
-    array: NDArray[Any] = np.frombuffer(raw, dtype)
-    if dtype.kind == "b":
-        array = np.frombuffer(raw, np.uint8) != 0  # any byte but 0 is true; numpy would keep it as it is
-    return _native(_shaped(array, tensor))
+    _dtype_of(tensor)
+    return _shaped(from_wire(raw, tensor.datatype), tensor)
 
 
 def from_values(tensor: Declared, array: NDArray[Any]) -> NDArray[Any]:
@@ -78,7 +74,7 @@ def from_values(tensor: Declared, array: NDArray[Any]) -> NDArray[Any]:
             )
     try:
         with np.errstate(over="raise"):
-            return _shaped(array.astype(dtype.newbyteorder("=")), tensor)
+            return _shaped(array.astype(dtype), tensor)
     except FloatingPointError as error:
         raise InputError(f"input {tensor.name!r}: data is out of range of {tensor.datatype}") from error
 
@@ -95,11 +91,7 @@ def _dtype_of(tensor: Declared) -> np.dtype[Any]:
         raise InputError(
             f"input {tensor.name!r}: datatype {tensor.datatype!r}; expected one of {', '.join(DATATYPES)}"
         )
-    return WIRE_DTYPES[tensor.datatype]
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    return array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("="))
+    return np.dtype(DATATYPES[tensor.datatype])
 
 
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu"}

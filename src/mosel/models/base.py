@@ -45,10 +45,11 @@ DATATYPES: dict[str, str] = {
     "INT32": "int32",
     "INT64": "int64",
     "FP16": "float16",
+    "BF16": "float32",
     "FP32": "float32",
     "FP64": "float64",
 }
-"""The Open Inference Protocol's data types that mosel carries, and their numpy names."""
+"""The Open Inference Protocol's data types that mosel carries, and numpy's names of what holds them."""
 
 BatchFunction = Callable[..., Any]
 
@@ -80,7 +81,7 @@ class Tensor:
 
     @property
     def dtype(self) -> str:
-        """The numpy name of the data type."""
+        """The numpy name of what holds it."""
         return DATATYPES[self.datatype]
 
     @property

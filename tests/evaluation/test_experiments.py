@@ -146,6 +146,17 @@ def test_models_slower_than_their_slo_have_numbers_too() -> None:
     assert rows["violation ratio below none's (points)"] == (0, 0, 0)
 
 
+def test_the_headline_says_what_a_profile_s_notes_say() -> None:
+    """A row of a profile that claims no accuracy, or was measured on a busy machine, says so."""
+    for note, said in (
+        ("no accuracy is claimed", "random weights"),
+        ("the machine was too noisy to trust these latencies", "busy machine"),
+    ):
+        noted = msgspec.structs.replace(profile(full_ms=200), extra={"notes": [note]})
+        lab = Lab({"p": noted}, {"p": "0"}, 1, 4.0, quick=True, keep=False)
+        assert said in str(EXPERIMENTS["headline"](lab).numbers.rows[-1][8])
+
+
 def test_a_month_needs_a_series(lab: Lab) -> None:
     """Without a recorded series there is no month."""
     with pytest.raises(UsageError, match="--trace"):

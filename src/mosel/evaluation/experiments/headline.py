@@ -154,6 +154,11 @@ def _why(profile: Profile, model: str) -> str:
         parts.append("of a model that the paper does not have")
     elif profile.model.endswith("-small"):
         parts.append("of a small model")
+    notes = " ".join(map(str, (profile.extra or {}).get("notes", ())))
+    if "no accuracy is claimed" in notes:
+        parts.append("of random weights, so that the fastest mode meets every accuracy SLO")
+    if "too noisy" in notes:
+        parts.append("measured on a busy machine")
     if (lower := lower_precision(profile)) and lower != "float16":
         parts.append(f"{lower} in place of float16")
     return ", ".join(parts)

@@ -7,7 +7,7 @@ import pytest
 
 from mosel.cli import run
 from mosel.core.errors import UsageError
-from mosel.core.tables import Profile, write_profile
+from mosel.core.tables import Profile, read_profile, write_profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments import EXPERIMENTS, Lab
 from mosel.evaluation.experiments.cascade import cheapest_mix
@@ -20,6 +20,7 @@ from tests.online.cascaded import cascaded
 
 from .stand_ins import CHEAP, profile
 
+ROOT = Path(__file__).parents[2]
 RECIPE = Recipe("bursty", 4.0, 0, rate_rps=20)
 
 
@@ -107,6 +108,15 @@ def test_trials_can_be_held_to_some_modes() -> None:
     one = run_trial(Trial("none", RECIPE, modalities=1), profile())
     assert one.accuracies
     assert {accuracy for accuracy, _ in one.accuracies} == {profile().mode_named(CHEAP).accuracy}
+
+
+def test_cascades_go_with_their_modes() -> None:
+    """Where a committed profile has cascades, holding it to a precision or to one modality drops the others."""
+    small = read_profile(ROOT / "profiles" / "tvlt-small-cpu.json").profile
+    assert small.cascades
+    recipe = Recipe("poisson", 1.0, 0, rate_rps=50)
+    for held in ({"precision": "int8"}, {"precision": "float32"}, {"modalities": 1}):
+        assert run_trial(Trial("joint", recipe, **held), small).requests
 
 
 def test_the_lower_precision_is_the_fastest_that_has_all_modalities() -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from mosel.core.states import State
-from mosel.core.tables import Profile
+from mosel.core.tables import Mode, Profile
 from mosel.core.types import Job
 from mosel.evaluation import curves
 from mosel.evaluation.arrivals import Recipe, full_latency_s, generate, job_sizes
@@ -173,7 +173,7 @@ def _at_precision(profile: Profile, precision: str) -> Profile:
     if not precision:
         return profile
     modes = tuple(mode for mode in profile.modes if profile.precision_of(mode) == precision)
-    return msgspec.structs.replace(profile, modes=modes)
+    return _of_modes(profile, modes)
 
 
 def _with_modalities(profile: Profile, count: int) -> Profile:
@@ -182,7 +182,14 @@ def _with_modalities(profile: Profile, count: int) -> Profile:
         return profile
     kept = profile.modalities[:count]
     modes = tuple(mode for mode in profile.modes if set(mode.modalities) <= set(kept))
-    return msgspec.structs.replace(profile, modalities=kept, modes=modes, preprocess_s=None)
+    return msgspec.structs.replace(_of_modes(profile, modes), modalities=kept, preprocess_s=None)
+
+
+def _of_modes(profile: Profile, modes: tuple[Mode, ...]) -> Profile:
+    """Return the profile with these modes, and with the cascades that need no other."""
+    left = msgspec.structs.replace(profile, modes=modes, cascades=())
+    cascades = [each for each in profile.cascades if set(each.stages) <= set(left.mode_names)]
+    return msgspec.structs.replace(left, cascades=type(profile.cascades)(cascades))
 
 
 def _slower(profile: Profile, factor: float) -> Profile:

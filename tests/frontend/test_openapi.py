@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
-from mosel.frontend import codes, http
-from mosel.frontend.http import OPEN_PATHS, HttpApp, rest_app, routes_of
+from mosel.frontend import codes
+from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import Keys
 from mosel.frontend.openapi import document
+from mosel.frontend.rest import CALLS, OPEN_PATHS, rest_app, routes_of
 from mosel.frontend.service import Service
 from tests.frontend.asgi_client import Client, get
 
@@ -31,7 +32,7 @@ async def test_every_route_is_described_and_every_description_is_of_a_route(serv
         for method in (route.methods or set()) - {"HEAD"}
     }
     assert all(isinstance(route, Route) for route in rest.routes)
-    assert found == routes | {(path, "POST") for path in http.CALLS}
+    assert found == routes | {(path, "POST") for path in CALLS}
     assert len(routes_of(rest)) == len(found)
 
 

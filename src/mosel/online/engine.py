@@ -150,9 +150,8 @@ class Engine:
         self._wake: asyncio.TimerHandle | None = None
         self._taking = False
         self._why_not = "it is starting"
-        self._idle = asyncio.Event()
+        self._idle, self._broken = asyncio.Event(), asyncio.Event()
         self._idle.set()
-        self._broken = asyncio.Event()
         self._failure: ExecutionError | None = None
         self._decisions = DecisionTimes()
         self._batches = self._failed_batches = self._split_batches = self._lost_workers = 0

@@ -75,7 +75,7 @@ def test_cascades_stand_beside_modes_mixes_and_policies_without_them(lab: Lab) -
     own, mix = [(float(row[5] or 0), float(row[7] or 0)) for row in rows if row[1] == "cascade"][-1]
     assert own < mix
     policies = {row[2] for row in rows if row[1] == "policy"}
-    assert policies == {"optimized", "optimized without cascades", "joint", "joint without cascades"}
+    assert policies == {"optimized", "optimized, single", "joint", "joint, single"}
     assert len(section.figures) == 3
 
 

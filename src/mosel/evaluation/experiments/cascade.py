@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 
 from mosel.core.tables import Profile
-from mosel.evaluation.experiments.charts import Series, medians, scatter
+from mosel.evaluation.experiments.charts import SINGLE, Series, medians, scatter
 from mosel.evaluation.experiments.lab import Lab
 from mosel.evaluation.experiments.section import Cell, Figure, Grid, Section
 from mosel.evaluation.experiments.trials import Trial
@@ -41,7 +41,8 @@ def cascade(lab: Lab) -> Section:
         "Cascades",
         "A cascade runs a request in a cheap mode first, and again in a dearer one where the model is unsure. "
         "Costs are those of a request in each mode's best batch, beside all modalities; a mix of modes costs, "
-        f"and reaches, the mean of its parts. Loads are multiples of the full mode's capacity.{missing}",
+        "and reaches, the mean of its parts. Loads are multiples of the full mode's capacity; policies called "
+        f"single have no cascades.{missing}",
         Grid(COLUMNS, tuple(costs + loads)),
         figures,
     )
@@ -88,7 +89,7 @@ def _loads(lab: Lab, names: Sequence[str]) -> list[tuple[Cell, ...]]:
     )
     return [
         (
-            name, "policy", policy if with_them else f"{policy} without cascades", load, seed,
+            name, "policy", policy if with_them else f"{policy}{SINGLE}", load, seed,
             None, each.accuracy, None, each.on_time, each.effective_accuracy,
         )
         for (name, policy, with_them, load, seed), each in zip(asked, done, strict=True)

@@ -26,9 +26,13 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 """Places of points, by the name of what they stand for."""
 
 
+SINGLE = ", single"
+"""Ends the name of a policy that is shown without cascades: it has the policy's colour, dashed."""
+
+
 def policy_colour(name: str, index: int = 0) -> str:
     """Return the colour in which a policy is drawn in every picture; other names take theirs in turn."""
-    return _COLOURS.get(name, colour(index))
+    return _COLOURS.get(name.removesuffix(SINGLE), colour(index))
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], height_in: float = 2.8) -> str:
@@ -89,7 +93,8 @@ def _median_line(axes: Axes, points: Points, name: str, tint: str, *, steps: boo
     if steps:
         axes.step(places, middle, where="post", color=tint, label=name)
         return
-    axes.plot(places, middle, color=tint, label=name, marker="o", ms=3)
+    dashes = "--" if name.endswith(SINGLE) else "-"
+    axes.plot(places, middle, dashes, color=tint, label=name, marker="o", ms=3)
     low, high = ([float(pick(points[place])) for place in places] for pick in (np.min, np.max))
     axes.fill_between(places, low, high, color=tint, alpha=0.14, linewidth=0)
 

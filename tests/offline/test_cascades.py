@@ -56,6 +56,42 @@ def test_a_cascade_is_measured_on_the_split_that_it_was_not_chosen_on() -> None:
     assert best.samples == COUNT
 
 
+def as_shares(judged: Judged, of: NDArray[np.float64]) -> Judged:
+    """The same answers, each out of so much."""
+    return Judged(np.stack([judged.scores * of, of], axis=1), judged.confidence)
+
+
+def test_shares_out_of_equal_parts_give_the_cascades_of_their_means() -> None:
+    """What each sample is out of only weighs it."""
+    ones, _ = find_cascades(subjects())
+    of = np.full(COUNT, 4.0)
+    shares, why = find_cascades(
+        subjects(*({name: as_shares(j, of) for name, j in split(n).items()} for n in (1, 2)))
+    )
+    assert why == ""
+    assert [(c.name, c.escalated) for c in shares] == [(c.name, c.escalated) for c in ones]
+    assert [c.accuracy for c in shares] == pytest.approx([c.accuracy for c in ones])
+    assert np.concatenate([c.calibration for c in shares]) == pytest.approx(
+        np.concatenate([c.calibration for c in ones])
+    )
+
+
+def test_a_cascade_of_shares_reaches_the_share_of_the_sums() -> None:
+    """As micro-F1 counts: what is right of both stages over what there is."""
+    rng = np.random.default_rng(3)
+    of = {n: rng.integers(1, 9, COUNT).astype(np.float64) for n in (1, 2)}
+    given = {n: {name: as_shares(j, of[n]) for name, j in split(n).items()} for n in (1, 2)}
+    found, _ = find_cascades(subjects(given[1], given[2]))
+    text, both = given[2]["text"], given[2]["text+audio"]
+    assert text.confidence is not None
+    for cascade in found:
+        unsure = (text.confidence < cascade.threshold)[:, None]
+        right, out_of = np.where(unsure, both.scores, text.scores).sum(axis=0)
+        assert cascade.accuracy == pytest.approx(right / out_of)
+        assert cascade.accuracy_low < cascade.accuracy
+    assert found
+
+
 def test_calibration_says_what_escalating_adds() -> None:
     """An unsure answer is right in about half of the cases, and in nearly all once escalated."""
     found, _ = find_cascades(subjects())
@@ -77,11 +113,10 @@ def test_none_is_kept_where_none_pays() -> None:
     [
         (lambda j: replace_judged(j, None, "its confidence is nan; expected numbers"), "confidence is nan"),
         (lambda j: replace_judged(j, np.full(COUNT, 0.5)), "the same for all samples"),
-        (lambda j: Judged(np.stack([j.scores, j.scores + 1], axis=1), j.confidence), "share of words"),
     ],
 )
 def test_bad_confidence_gives_no_cascades_and_one_line_why(spoiled: object, said: str) -> None:
-    """No confidence, NaN, a constant one, or a score that is no number a sample."""
+    """No confidence, NaN, or a constant one."""
     assert callable(spoiled)
     given = split(1)
     found, why = find_cascades(subjects({**given, "text": spoiled(given["text"])}))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec import structs
+from numpy.typing import NDArray
 
 from mosel import Modality, Samples, Tensor
 from mosel.core.errors import ExecutionError, MoselError, UsageError
@@ -359,6 +360,21 @@ def test_a_noisy_machine_is_told() -> None:
             made = make_profile(model(), Settings())
         assert len((made.extra or {})["notes"]) == noted
         assert all("too noisy to trust" in note for note in (made.extra or {})["notes"])
+
+
+def test_requests_that_differ_are_no_noise() -> None:
+    """Where one and the same request always takes as long, timings that scatter are the requests' own."""
+    classes = [0]
+
+    def noting(**inputs: Any) -> NDArray[np.float32]:
+        scores = answer(**inputs)
+        classes[0] = int(scores.argmax())
+        return scores
+
+    with scripted(lambda *_: 0.001 * 4 ** classes[0]) as ran:
+        made = make_profile(model(load=lambda *_: noting), Settings(batch=1))
+    assert len({took for _, _, took in ran}) > 1
+    assert (made.extra or {})["notes"] == []
 
 
 def test_a_refresh_measures_only_what_moved(tmp_path: Path) -> None:

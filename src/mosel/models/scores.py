@@ -22,3 +22,17 @@ def sentiment_confidence(outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floa
     """Return how far each request's sentiment is from neither; shape (batch,)."""
     away: NDArray[np.float64] = np.abs(outputs["sentiment"][:, 0].astype(np.float64))
     return away
+
+
+def micro_f1(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return twice the genres that are right, and those answered plus those meant: (samples, 2).
+
+    The share of the sums is micro-F1. Every sample has to be of one genre at least.
+
+    Args:
+        outputs: `genres`, a logit a genre, answered where it is above 0, of shape (samples, genres).
+        labels: 0 or 1, of the same shape.
+    """
+    answered, right = outputs["genres"] > 0, labels > 0
+    pairs = [2 * (answered & right).sum(axis=1), answered.sum(axis=1) + right.sum(axis=1)]
+    return np.stack(pairs, axis=1).astype(np.float64)

@@ -2,14 +2,13 @@
 
 Of every mode and every other that has all its modalities and more, some thresholds are tried. Those stay that
 no mode, mix of modes or other cascade beats in accuracy at their cost, as far as the calibration split tells.
-The expected accuracy at each confidence is an isotonic regression on that split. `docs/cascades.md` says how
-they are used.
+The expected accuracy at each confidence is an isotonic regression on that split. Where a score is a share, such
+as micro-F1, a sample weighs as much as it is out of. `docs/cascades.md` says how they are used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from mosel.core.cascades import Cascade, cascade_name
 from mosel.core.tables import Mode
+from mosel.models.base import metric_of
 from mosel.offline.accuracy import Judged, lower_bound
 
 Floats = NDArray[np.float64]
@@ -71,7 +71,7 @@ def find_cascades(subjects: Mapping[str, Subject]) -> tuple[tuple[Cascade, ...],
     """Return the cascades that are worth keeping, cheapest first; if there is none, why in one line."""
     if problem := next(_problems(subjects), ""):
         return (), problem
-    static = [(subject.cost, float(subject.calibration.scores.mean())) for subject in subjects.values()]
+    static = [(subject.cost, metric_of(subject.calibration.scores)) for subject in subjects.values()]
     found = thinned([one for one in _candidates(subjects) if one.accuracy > _mixed(static, one.cost)])
     measured = [_measured(one, subjects) for one in found]
     kept = tuple(cascade for cascade in measured if cascade and _pays(cascade, subjects))
@@ -96,8 +96,6 @@ def thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _problems(subjects: Mapping[str, Subject]) -> Iterator[str]:
     for name, subject in subjects.items():
         for judged in (subject.calibration, subject.test):
-            if judged.scores.ndim != 1:
-                yield "its score is a share of words or the like, not one number a sample"
             if judged.confidence is None:
                 yield f"in mode {name}, {judged.problem}"
             elif not judged.confidence.std() > 0:
@@ -116,8 +114,8 @@ def _candidates(subjects: Mapping[str, Subject]) -> Iterator[Candidate]:
         assert cheap.calibration.confidence is not None
         for threshold in _thresholds(cheap.calibration.confidence):
             unsure = cheap.calibration.confidence < threshold
-            accuracy = np.where(unsure, dear.calibration.scores, cheap.calibration.scores).mean()
-            yield Candidate(first, last, threshold, cheap.cost + unsure.mean() * dear.cost, float(accuracy))
+            accuracy = metric_of(_either(unsure, dear.calibration.scores, cheap.calibration.scores))
+            yield Candidate(first, last, threshold, cheap.cost + unsure.mean() * dear.cost, accuracy)
 
 
 def _thresholds(confidence: Floats) -> list[float]:
@@ -145,13 +143,13 @@ def _measured(one: Candidate, subjects: Mapping[str, Subject]) -> Cascade | None
         return None
     assert first.test.confidence is not None
     unsure = first.test.confidence < one.threshold
-    scores = np.where(unsure, last.test.scores, first.test.scores)
+    scores = _either(unsure, last.test.scores, first.test.scores)
     return Cascade(
         name=cascade_name(one.first, one.last, one.threshold),
         stages=(one.first, one.last),
         threshold=one.threshold,
         escalated=float(unsure.mean()),
-        accuracy=float(scores.mean()),
+        accuracy=metric_of(scores),
         accuracy_low=lower_bound(scores),
         samples=len(scores),
         latency_s=(first.mode.latency_s, last.mode.latency_s),
@@ -162,7 +160,7 @@ def _measured(one: Candidate, subjects: Mapping[str, Subject]) -> Cascade | None
 def _pays(cascade: Cascade, subjects: Mapping[str, Subject]) -> bool:
     """Whether the cascade holds on the test split what it was chosen for."""
     first, last = (subjects[name] for name in cascade.stages)
-    static = [(subject.cost, float(subject.test.scores.mean())) for subject in subjects.values()]
+    static = [(subject.cost, metric_of(subject.test.scores)) for subject in subjects.values()]
     cost = first.cost + cascade.escalated * last.cost
     return 0 < cascade.escalated < 1 and cascade.accuracy > _mixed(static, cost)
 
@@ -172,13 +170,20 @@ def _knots(first: Judged, last: Judged, threshold: float) -> tuple[tuple[float, 
     assert first.confidence is not None
     unsure = np.flatnonzero(first.confidence < threshold)
     order = unsure[np.argsort(first.confidence[unsure], kind="stable")]
-    now, after = _isotonic(first.scores[order]), _isotonic(last.scores[order])
-    columns = np.stack([first.confidence[order], now, after])
-    groups = np.array_split(columns, min(KNOTS, len(order)), axis=1)
-    means: dict[float, Any] = {float(row[0]): row for row in (group.mean(axis=1) for group in groups)}
-    return tuple((float(c), float(now), float(after)) for c, now, after in means.values())
+    groups = np.array_split(np.arange(len(order)), min(KNOTS, len(order)))
+    confidence = first.confidence[order]
+    now, after = (_isotonic(judged.scores[order], groups) for judged in (first, last))
+    means = [float(confidence[group].mean()) for group in groups]
+    return tuple({knot[0]: knot for knot in zip(means, now, after, strict=True)}.values())
 
 
-def _isotonic(scores: Floats) -> Floats:
-    found: Floats = isotonic_regression(scores).x
-    return found.clip(0, 1)
+def _isotonic(scores: Floats, groups: Sequence[NDArray[np.int64]]) -> list[float]:
+    """Return the mean of each group of the regression; what counts for more weighs more."""
+    right, of = (scores, np.ones(len(scores))) if scores.ndim == 1 else scores.T
+    found: Floats = isotonic_regression(right / of, weights=of).x.clip(0, 1)
+    return [float(np.average(found[group], weights=of[group])) for group in groups]
+
+
+def _either(which: NDArray[np.bool_], these: Floats, others: Floats) -> Floats:
+    """Return of each sample what it scores in `these` where `which` says so, else in `others`."""
+    return np.where(which if these.ndim == 1 else which[:, None], these, others)

@@ -1,5 +1,6 @@
 """From timings, peak memory and accuracies to the columns of 𝒟; what was not measured is interpolated."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +70,9 @@ def _row(bench: Bench, column: Column, limit: int) -> _Row:
     )
 
 
-def noisy_share(bench: Bench) -> float:
-    """Return in what share of the timed cells the 99th percentile is over 1.5 times the median."""
-    ratios = [np.quantile(took, 0.99) / np.median(took) for took in bench.took_ns.values()]
+def noisy_share(timings: Iterable[Sequence[int]]) -> float:
+    """Return of how many of these series the 99th percentile is over 1.5 times the median, as a share."""
+    ratios = [np.quantile(took, 0.99) / np.median(took) for took in timings]
     return float(np.mean(np.asarray(ratios) > NOISY_RATIO)) if ratios else 0.0
 
 

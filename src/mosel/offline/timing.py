@@ -21,6 +21,8 @@ from mosel.runtime.memory import gauge
 from mosel.runtime.runner import ModelFailedError, Ran, Runner
 
 JOURNAL_EVERY_NS = NS_PER_S
+FEWEST_AGAIN, MOST_AGAIN, AGAIN_NS = 8, 50, 50_000_000
+"""How often one request runs in a row where timings scatter: for so long, but within these bounds."""
 
 
 class Bench:
@@ -121,6 +123,21 @@ class Bench:
         ran = self._runners[column.precision].run(column.modalities, column.precision, inputs)
         self.busy_ns += ran.took_ns
         return ran
+
+    def again(self) -> list[list[int]]:
+        """Return for each column that runs what one and the same request takes, many times in a row.
+
+        The first time, which finds caches as another mode left them, is not counted.
+        """
+        return [self._again(column) for column, limit in self._limits.items() if limit]
+
+    def _again(self, column: Column) -> list[int]:
+        request = self._pool.draw(column, 1)
+        self.run(column, request)
+        took_ns: list[int] = []
+        while len(took_ns) < FEWEST_AGAIN or (len(took_ns) < MOST_AGAIN and sum(took_ns) < AGAIN_NS):
+            took_ns.append(self.run(column, request).took_ns)
+        return took_ns
 
     def note(self, text: str) -> None:
         """Keep a note for the profile, and tell it."""

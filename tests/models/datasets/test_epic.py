@@ -52,24 +52,26 @@ def test_an_action_gives_frames_flow_and_sound_of_its_segments(tmp_path: Path) -
     assert np.abs(flow.mean(axis=(0, 2, 3)) - np.tile([100, 150], 5)).max() < 2
     heard = samples.inputs["audio"]["audio"][0]
     assert heard.shape == (3, AUDIO_SAMPLES)
-    middle = moments(11, 40, 1, 3)[2] / 50 * RATE_HZ
+    middle = (moments(11, 40, 1, 3)[2] - 1) / 50 * RATE_HZ
     start = min(max(0, int(middle) - AUDIO_SAMPLES // 2), 3 * RATE_HZ - AUDIO_SAMPLES)
     assert heard[2, 0] == pytest.approx(2 * start / (3 * RATE_HZ - 1) - 1, abs=1e-4)
 
 
 def test_an_earlier_video_has_half_as_many_frames_of_flow(tmp_path: Path) -> None:
-    """As TBN's scripts link them: frames 11 to 40 go with flow 5 to 20; sound is a file."""
+    """As TBN's scripts link them, counted from 0: frames 11 to 40 go with flow 6 to 20; sound is a file."""
     annotate(tmp_path, "P01_11")
     for n in range(11, 41):
-        made.picture(tmp_path / "frames" / "P01_11" / f"img_{n:010d}.jpg", 100)
-    for n in range(5, 21):
+        made.picture(tmp_path / "frames" / "P01_11" / f"img_{n - 1:010d}.jpg", 4 * n)
+    for n in range(6, 21):
         for axis in "xy":
-            made.picture(tmp_path / "frames" / "P01_11" / f"{axis}_{n:010d}.jpg", 8 * n)
+            made.picture(tmp_path / "frames" / "P01_11" / f"{axis}_{n - 1:010d}.jpg", 8 * n)
     made.sound(tmp_path / "audio" / "P01_11.wav", made.tone(0.5, RATE_HZ), RATE_HZ)
     samples = samples_of(tmp_path)
     flow = samples.inputs["flow"]["flow"][0]
-    expected = moments(5, 20, 5, 3)
+    expected = moments(6, 20, 5, 3)
     assert np.abs(flow[:, 0].mean(axis=(1, 2)) / 8 - expected).max() < 0.5
+    frames = samples.inputs["rgb"]["rgb"][0]
+    assert np.abs(frames.mean(axis=(1, 2, 3)) / 4 - moments(11, 40, 1, 3)).max() < 0.5
     assert samples.inputs["audio"]["audio"][0].shape == (3, AUDIO_SAMPLES)
 
 

@@ -4,7 +4,8 @@ import pytest
 from mosel.core.errors import UsageError
 from mosel.models.base import metric_of
 from mosel.models.datasets import with_data
-from mosel.models.datasets.metrics import ACTIONS, GENRES, SENTIMENT, f1, micro_f1
+from mosel.models.datasets.metrics import ACTIONS, GENRES, SENTIMENT, f1
+from mosel.models.scores import micro_f1
 from mosel.models.tvlt import tvlt
 
 

@@ -12,16 +12,16 @@ from mosel.models.vilt import vilt
 from tests.models.datasets import made
 
 
-def small(folder: Path) -> None:
+def small(folder: Path, texts: str = "dataset", posters: str = "dataset") -> None:
     """Three films of the test split, one of them of no genre that counts."""
-    (folder / "dataset").mkdir()
+    (folder / texts).mkdir()
     (folder / "split.json").write_text(
         json.dumps({"train": ["9"], "dev": [], "test": ["0001", "0002", "0003"]})
     )
     for number, genres in (("0001", ["Drama", "War"]), ("0002", ["Film-Noir", "News"]), ("0003", ["Adult"])):
         film = {"plot": ["Short.", "The longer plot."], "genres": genres, "title": "T"}
-        (folder / "dataset" / f"{number}.json").write_text(json.dumps(film))
-        made.picture(folder / "dataset" / f"{number}.jpeg", 90)
+        (folder / texts / f"{number}.json").write_text(json.dumps(film))
+        made.picture(folder / posters / f"{number}.jpeg", 90)
 
 
 def samples_of(folder: Path) -> Samples:
@@ -31,9 +31,12 @@ def samples_of(folder: Path) -> Samples:
     return found()
 
 
-def test_films_have_their_longest_plot_their_poster_and_their_genres(tmp_path: Path) -> None:
-    """Genres stand in the data set's order; a film without any of them is left out."""
-    small(tmp_path)
+@pytest.mark.parametrize("folders", [("dataset", "dataset"), ("labels", "images")])
+def test_films_have_their_longest_plot_their_poster_and_their_genres(
+    tmp_path: Path, folders: tuple[str, str]
+) -> None:
+    """Genres stand in the data set's order; a film without any of them is left out; two layouts are known."""
+    small(tmp_path, *folders)
     samples = samples_of(tmp_path)
     assert [np.flatnonzero(row).tolist() for row in samples.labels] == [[0, NAMES.index("War")], [22]]
     assert bytes(samples.inputs["text"]["text"][0]) == b"The longer plot."

@@ -58,6 +58,8 @@ def published(audio_hidden: int = 16, video_head: int = 32) -> State:
         shapes[f"{inside}.rnn.bias_ih_l0"] = shapes[f"{inside}.rnn.bias_hh_l0"] = (4 * hidden,)
         shapes[f"{inside}.linear_1.weight"] = (out, hidden)
         shapes[f"{inside}.linear_1.bias"] = (out,)
+        shapes[f"Model.{name}_classifier.weight"] = (1, out)
+        shapes[f"Model.{name}_classifier.bias"] = (1,)
     heads = [("fusion", WIDTH + 48, 128), ("text", WIDTH, 32)]
     heads += [(name, out, width) for name, _, _, out, width in sizes]
     for name, size, width in heads:
@@ -73,7 +75,7 @@ def total(state: State) -> float:
 
 
 def test_the_authors_checkpoint_is_read_to_the_last_tensor(tmp_path: Path) -> None:
-    """Every tensor is where it belongs, but BERT's pooler, which Self-MM does not read."""
+    """Every tensor is where it belongs, but BERT's pooler and two layers for tests, which nothing reads."""
     state = published()
     torch.save(state, tmp_path / "self_mm.pth")
     ours = network_of(SMALL, tmp_path / "self_mm.pth", 0).state_dict()
@@ -82,8 +84,8 @@ def test_the_authors_checkpoint_is_read_to_the_last_tensor(tmp_path: Path) -> No
     assert ours["video.lstm.weight_hh_l0"].equal(state["Model.video_model.rnn.weight_hh_l0"])
     norm = "Model.text_model.model.encoder.layer.1.attention.output.LayerNorm.weight"
     assert ours["text.encoder.layers.1.norm_1.weight"].equal(state[norm])
-    pooler = {name: tensor for name, tensor in state.items() if "pooler" in name}
-    assert total(ours) == pytest.approx(total(state) - total(pooler))
+    unread = {name: t for name, t in state.items() if "pooler" in name or "_classifier." in name}
+    assert total(ours) == pytest.approx(total(state) - total(unread))
 
 
 def test_the_network_is_built_to_fit(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mosel.models.vilt import SHAPES, genre_score, noise, vilt
+from mosel.models.vilt import SHAPES, noise, vilt
 from mosel.models.vilt.preprocess import image, text
 from mosel.models.wordpiece import BUNDLED, read_vocabulary
 from mosel.runtime.runner import CorruptInputError, prepare
@@ -61,10 +61,3 @@ def test_a_modality_needs_nothing_of_the_other() -> None:
     model, samples = vilt("small"), noise(SMALL)
     for name in model.modality_names:
         assert set(prepare(model, name, {name: np.asarray(samples.inputs[name][name][0])[None]})) == {name}
-
-
-def test_the_score_is_f1_of_the_genres_answered() -> None:
-    """A genre is answered where its logit is above 0; no genres at all, rightly, is 1."""
-    logits = np.array([[1.0, 1.0, -1.0], [-1.0, -1.0, -1.0], [1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]])
-    labels = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]])
-    assert genre_score({"genres": logits}, labels).tolist() == pytest.approx([2 / 3, 1, 0, 0])

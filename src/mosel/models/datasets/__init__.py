@@ -26,7 +26,7 @@ READERS: Mapping[str, Mapping[str, Reader]] = {
 
 
 def with_data(model: Model, word: str) -> Model:
-    """Return the model with labelled samples and metrics of a data set in place of its own.
+    """Return the model with labelled samples and further metrics of a data set in place of its own.
 
     Args:
         model: one of the paper's, of any size.
@@ -47,7 +47,5 @@ def with_data(model: Model, word: str) -> Model:
         model,
         samples=lambda: found.samples,
         further=found.further,
-        score=found.score or model.score,
-        metric=found.metric or model.metric,
         calibration=None,
     )

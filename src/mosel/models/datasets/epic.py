@@ -3,7 +3,7 @@
 DIR/EPIC_100_validation.csv               the annotations; or annotations/EPIC_100_validation.csv
 DIR/PERSON/rgb_frames/VIDEO/frame_0000000001.jpg
 DIR/PERSON/flow_frames/VIDEO/u/frame_0000000001.jpg and v/…   as published and unpacked, or
-DIR/frames/VIDEO/img_0000000001.jpg, x_…, y_…                 as TBN's scripts link them
+DIR/frames/VIDEO/img_0000000000.jpg, x_…, y_…                 as TBN's scripts link them, counted from 0
 DIR/audio/VIDEO.wav                       or DIR/EPIC_audio.hdf5, at 24 kHz
 """
 
@@ -56,7 +56,8 @@ class _Action:
     @property
     def flow(self) -> tuple[int, int]:
         """First and last frame of flow: of earlier videos there is one for two frames of picture."""
-        return (self.start, self.stop) if self.later else (max(1, self.start // 2), max(1, self.stop // 2))
+        halves = (self.start + 1) // 2, (self.stop + 1) // 2
+        return (self.start, self.stop) if self.later else halves
 
 
 def read(folder: Path, model: Model) -> Labelled:
@@ -102,10 +103,7 @@ def _action(path: Path, row: dict[str, str]) -> _Action:
 
 def _rgb(folder: Path, action: _Action, segments: int) -> NDArray[np.uint8]:
     person = action.video.split("_")[0]
-    names = (
-        f"{person}/rgb_frames/{action.video}/frame_{{:010d}}.jpg",
-        f"frames/{action.video}/img_{{:010d}}.jpg",
-    )
+    names = f"{person}/rgb_frames/{action.video}/frame", f"frames/{action.video}/img"
     chosen = moments(action.start, action.stop, 1, segments)
     return np.stack([np.asarray(_picture(folder, names, n)) for n in chosen])
 
@@ -115,10 +113,7 @@ def _flow(folder: Path, action: _Action, segments: int) -> NDArray[np.uint8]:
     begin, end = action.flow
     person = action.video.split("_")[0]
     names = [
-        (
-            f"{person}/flow_frames/{action.video}/{uv}/frame_{{:010d}}.jpg",
-            f"frames/{action.video}/{xy}_{{:010d}}.jpg",
-        )
+        (f"{person}/flow_frames/{action.video}/{uv}/frame", f"frames/{action.video}/{xy}")
         for uv, xy in (("u", "x"), ("v", "y"))
     ]
     stacks = [
@@ -132,10 +127,13 @@ def _flow(folder: Path, action: _Action, segments: int) -> NDArray[np.uint8]:
     return np.array(stacks, np.uint8)
 
 
-def _picture(folder: Path, names: tuple[str, ...], frame: int) -> Any:
-    path = first(folder, *(name.format(frame) for name in names))
+def _picture(folder: Path, names: tuple[str, str], frame: int) -> Any:
+    """Return a frame, counted from 1, of the published files or of TBN's links, which are counted from 0."""
+    published, linked = names
+    candidates = f"{published}_{frame:010d}.jpg", f"{linked}_{frame - 1:010d}.jpg"
+    path = first(folder, *candidates)
     if path is None:
-        raise FileError(f"{folder}: expected {' or '.join(name.format(frame) for name in names)}")
+        raise FileError(f"{folder}: expected {' or '.join(candidates)}")
     try:
         return read_image(np.frombuffer(read_bytes(path, BYTES_LIMIT), np.uint8), 0)
     except ValueError as error:
@@ -146,7 +144,7 @@ def _audio(folder: Path, action: _Action, segments: int) -> NDArray[np.float32]:
     """Return (segments, AUDIO_SAMPLES), around each moment as far as the video goes."""
     chosen = moments(action.start, action.stop, 1, segments)
     wave = _wave(folder, action.video)
-    middles = (chosen / action.rate_hz * RATE_HZ).astype(int)
+    middles = ((chosen - 1) / action.rate_hz * RATE_HZ).astype(int)
     starts = np.clip(middles - AUDIO_SAMPLES // 2, 0, max(0, len(wave) - AUDIO_SAMPLES))
     short = np.pad(wave, (0, max(0, AUDIO_SAMPLES - len(wave))))
     return np.stack([short[start : start + AUDIO_SAMPLES] for start in starts])

@@ -61,16 +61,6 @@ def _of_genres(facts: Facts) -> dict[str, float]:
     }
 
 
-def micro_f1(outputs: Outputs, labels: Array) -> Facts:
-    """Return twice the genres that are right, and those answered plus those meant: (samples, 2).
-
-    The share of the sums is micro-F1.
-    """
-    answered, right = outputs["genres"] > 0, labels > 0
-    pairs = [2 * (answered & right).sum(axis=1), answered.sum(axis=1) + right.sum(axis=1)]
-    return np.stack(pairs, axis=1).astype(np.float64)
-
-
 def f1(answered: Array, meant: Array) -> Array:
     """Return F1 over the first axis; 0 where nothing is answered or meant."""
     hits = (answered & meant).sum(axis=0)

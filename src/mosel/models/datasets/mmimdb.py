@@ -1,8 +1,8 @@
 """MM-IMDb for ViLT: posters and plots of films with their genres.
 
 DIR/split.json            {"train": […], "dev": […], "test": [numbers of films]}
-DIR/dataset/NUMBER.json   with `plot` (a list of texts) and `genres` (a list of names)
-DIR/dataset/NUMBER.jpeg   the poster
+DIR/dataset/NUMBER.json   with `plot` (a list of texts) and `genres` (a list of names); or labels/NUMBER.json
+DIR/dataset/NUMBER.jpeg   the poster; or images/NUMBER.jpeg
 """
 
 from pathlib import Path
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mosel.core.errors import FileError
 from mosel.core.files import read_bytes
 from mosel.models.base import Model, Samples
-from mosel.models.datasets.metrics import GENRES, micro_f1
-from mosel.models.datasets.reading import TABLE_BYTES, Labelled, Lazy, absent, plain
+from mosel.models.datasets.metrics import GENRES
+from mosel.models.datasets.reading import TABLE_BYTES, Labelled, Lazy, absent, first, plain
 from mosel.models.vilt import IMAGE_BYTES, TEXT_BYTES
 
 NAMES = (
@@ -53,11 +53,14 @@ def read(folder: Path, model: Model) -> Labelled:  # noqa: ARG001  (one size is 
     if not split.exists():
         raise absent(folder, f"split.json and dataset/, the raw files{_instead(folder)}")
     numbers = [plain(split, str(number)) for number in _decoded(split, _Split, TABLE_BYTES).test]
-    found = {number: _decoded(folder / "dataset" / f"{number}.json", _Film, FILM_BYTES) for number in numbers}
+    found = {
+        number: _decoded(_file(folder, f"dataset/{number}.json", f"labels/{number}.json"), _Film, FILM_BYTES)
+        for number in numbers
+    }
     films = {n: film for n, film in found.items() if _plot(film).size and set(film.genres) & set(NAMES)}
     if not films:
         raise FileError(f"{split}: no film of its test split has a plot and one of the 23 genres")
-    posters = [folder / "dataset" / f"{number}.jpeg" for number in films]
+    posters = [_file(folder, f"dataset/{number}.jpeg", f"images/{number}.jpeg") for number in films]
     samples = Samples(
         {
             "text": {"text": [_plot(film) for film in films.values()]},
@@ -66,7 +69,12 @@ def read(folder: Path, model: Model) -> Labelled:  # noqa: ARG001  (one size is 
         np.array([[name in film.genres for name in NAMES] for film in films.values()], np.int64),
         f"MM-IMDb, {len(films):,} films of its test split",
     )
-    return Labelled(samples, GENRES, micro_f1, "micro-F1")
+    return Labelled(samples, GENRES)
+
+
+def _file(folder: Path, published: str, sorted_out: str) -> Path:
+    """Return the file as published, or where it lies once posters and texts are sorted into two folders."""
+    return first(folder, published, sorted_out) or folder / published
 
 
 def _instead(folder: Path) -> str:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from mosel.core.errors import FileError
 from mosel.core.files import read_bytes
 from mosel.models.base import Further, Samples
-
-if TYPE_CHECKING:
-    from mosel.models.base import Score
 
 Array = NDArray[Any]
 
@@ -32,14 +29,10 @@ class Labelled:
     Attributes:
         samples: of its test split.
         further: metrics beside the one that SLOs are held against.
-        score: in place of the model's own, where the data set is judged otherwise.
-        metric: the name of what `score` gives.
     """
 
     samples: Samples
     further: Further
-    score: "Score | None" = None
-    metric: str = ""
 
 
 class Lazy(Sequence[Array]):

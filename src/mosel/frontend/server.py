@@ -20,6 +20,7 @@ from mosel.core.errors import ExecutionError, UsageError
 from mosel.frontend.config import Address
 from mosel.frontend.connection import at_most
 from mosel.frontend.http import HttpApp
+from mosel.online.garbage import keep_pauses_short
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -171,6 +172,7 @@ async def _serve(
         if beside is not None:
             say(f"listening on {await beside.start()}")
         if await _done_before(engine.start(), first):
+            keep_pauses_short()
             say(serving)
             await _until_ended(engine, first)
             say(f"draining: accepted jobs are answered, for {drain_s:g} s at most; a second signal ends them")

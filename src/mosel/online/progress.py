@@ -166,6 +166,10 @@ class Progress:
             if side is not kept:
                 side.strategy = None
 
+    def leave(self) -> None:
+        """Let go of what names this one: a job that has its outcome should be freed at once, not be garbage."""
+        self.sides = {}
+
     def blame(self, reason: Reason, detail: str) -> None:
         """Note that a batch failed or was lost under this job."""
         self.faults += 1

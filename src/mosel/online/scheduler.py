@@ -142,6 +142,7 @@ class Scheduler:
         refusal = refusal_of(progress, self._kinds.all, self._cells.largest, now_ns)
         if refusal is not None:
             self._actions.append(Complete(progress.end(State.REJECTED, *refusal, now_ns)))
+            progress.leave()
             if refusal[0] is Reason.LATENCY_UNREACHABLE:
                 self._starve(now_ns)
             return
@@ -364,5 +365,6 @@ class Scheduler:
     def _complete(self, progress: Progress, receipt: Receipt) -> None:
         self._cells.take_out(progress)
         del self._live[progress.job.id]
+        progress.leave()
         self._fairness.decided(progress.job, on_time=receipt.outcome is State.SERVED)
         self._actions.append(Complete(receipt))

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Protocol
 
 from mosel.core.clock import NS_PER_MS
@@ -130,15 +130,16 @@ class Turns:
 
     def _call(self, events: Sequence[Event]) -> tuple[Entry, int]:
         now_ns = self._now_ns()
-        began_ns = perf_counter_ns()
+        began_ns, worked_ns = perf_counter_ns(), thread_time_ns()
         actions = self._scheduler.handle(events, now_ns)
+        # What counts is work alone: time for which others had the core, or the interpreter, says nothing of it.
+        self._lately_ns = max(float(thread_time_ns() - worked_ns), FORGETTING * self._lately_ns)
         took_ns = perf_counter_ns() - began_ns
         return Entry(tuple(events), now_ns, tuple(actions)), took_ns
 
     def _end(self, events: Sequence[Event], called: Callable[[], tuple[Entry, int]]) -> None:
         try:
             entry, took_ns = called()
-            self._lately_ns = max(float(took_ns), FORGETTING * self._lately_ns)
             if not self._closed:
                 self._carry_out(entry, took_ns)
         except Exception as error:  # a bug, which the engine makes known

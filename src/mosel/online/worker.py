@@ -21,6 +21,7 @@ from typing import TypeVar
 from mosel.core.errors import ExecutionError, UsageError
 from mosel.online import wire
 from mosel.online.execution import Execution, Prepared, Result, Task, one_line
+from mosel.online.garbage import keep_pauses_short
 from mosel.online.slab import Slab
 from mosel.runtime.device import pin
 
@@ -78,6 +79,7 @@ class Worker:
             pin(start.cores)
             execution = Execution(start)
             execution.warm_up()
+            keep_pauses_short()
         except Exception as error:  # the edge to models that are not ours: the engine is told why
             log.exception("worker %d cannot start", start.worker)
             self._answer(wire.StartFailed(one_line(error), final=isinstance(error, UsageError)))

@@ -182,3 +182,20 @@ def test_mistakes_about_workers_are_told_in_one_line(
     assert told.out == ""
     assert said in told.err
     assert len(told.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--charge-decisions",)])
+def test_groups_of_unlike_workers_behind_front_doors(folder: Path, more: tuple[str, ...]) -> None:
+    """The run holds against each worker's own profiles, and says how the fleet was divided."""
+    crew = ("fast.json", "fast.json", "slow.json", "sharp.json")
+    assert simulated("w.csv", *crew, more=("--groups", "2", "--front-doors", "3", *more)) == []
+    extra = json.loads((folder / "run" / "summary.json").read_text())["extra"]
+    assert (extra["groups"], extra["front_doors"]) == (2, 3)
+    assert {batch.worker for batch in read_run(folder / "run").batches} >= {0, 1, 3}
+
+
+def test_more_groups_than_workers_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line names both numbers."""
+    assert run(["simulate", "fast.json", "w.csv", "--groups", "2", "-o", "run"]) == 2
+    assert "2 groups of 1 workers; expected at least one worker a group" in capsys.readouterr().err
+    assert folder.is_dir()

@@ -12,6 +12,7 @@ from mosel.core.types import Batch, Receipt
 from mosel.evaluation import simulate as simulation
 from mosel.evaluation.workload import Workload
 from mosel.online.events import Action, Complete, Dispatch, Event
+from mosel.online.layout import Layout
 from mosel.online.policies import POLICIES
 from mosel.online.turns import Entry
 from tests.conformance.worlds import Lived, Outage, Scenario, by_engine, by_heap, jobs, profile
@@ -27,6 +28,14 @@ SMOOTH = (
     Scenario("missing modalities", jobs(5, 120, 80, partial=True)),
     Scenario("worker lost and back", jobs(6, 200, 150), workers=2, outages=(Outage(0, S // 5, S // 2),)),
     Scenario("only worker lost", jobs(6, 100, 100), outages=(Outage(0, S // 5 + 7, S // 2),)),
+    Scenario("groups", jobs(12, 200, 300), workers=4, layout=Layout(2, 3)),
+    Scenario(
+        "a group lost and back",
+        jobs(13, 200, 300),
+        workers=3,
+        layout=Layout(3, 2, hop_ns=200_003),
+        outages=(Outage(0, S // 5 + 7, S // 2), Outage(1, S // 4 + 7, S // 2 + 9)),
+    ),
     Scenario(
         "two models",
         jobs(7, 150, 100, models=("m", "n")),

@@ -25,15 +25,18 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Scheduling,
     Tick,
     WakeAt,
     WorkerLost,
     WorkerReady,
 )
+from mosel.online.fleet import Fleet
+from mosel.online.layout import Layout
 from mosel.online.policies import Options
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import LONG_NS, Entry, Scheduling
+from mosel.online.turns import LONG_NS, Entry
 
 Outcome = tuple[int, Finished | BatchFailed]
 
@@ -104,15 +107,25 @@ class Scenario:
     profiles: dict[str, Profile] = field(default_factory=lambda: {"m": profile()})
     policy: str = "optimized"
     workers: int = 1
+    layout: Layout | None = None
     lead_ns: int = 1_000_000
     outages: tuple[Outage, ...] = ()
     cancels: tuple[tuple[int, str], ...] = ()
     fails: Callable[[Batch], bool] = lambda _: False
     corrupts: Callable[[Batch], bool] = lambda _: False
 
-    def scheduler(self) -> Scheduler:
-        """Return a fresh scheduler for it."""
+    def scheduler(self) -> Scheduling:
+        """Return a fresh scheduler for it, or a fleet."""
         options = Options(lead_ns=self.lead_ns)
+        if self.layout is not None:
+            return Fleet(
+                self.profiles,
+                workers=self.workers,
+                layout=self.layout,
+                policy=self.policy,
+                seed=7,
+                options=options,
+            )
         return Scheduler(self.profiles, workers=self.workers, policy=self.policy, seed=7, options=options)
 
     def behaviour(self, batch: Batch) -> Outcome:

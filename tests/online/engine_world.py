@@ -14,17 +14,9 @@ from mosel.core.types import Batch, Job, Part, Receipt
 from mosel.online import virtual
 from mosel.online.channel import GivenUp, Outputs, ProfiledChannel, Report, Work, WorkerState
 from mosel.online.engine import Engine
-from mosel.online.events import (
-    Action,
-    Arrived,
-    BatchFailed,
-    Complete,
-    Dispatch,
-    Event,
-    Finished,
-)
+from mosel.online.events import Action, Arrived, BatchFailed, Complete, Dispatch, Event, Finished, Scheduling
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import LONG_NS, Entry, Scheduling
+from mosel.online.turns import LONG_NS, Entry
 from tests.conformance.worlds import model, profile
 
 MS = 1_000_000

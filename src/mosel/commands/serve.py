@@ -51,6 +51,7 @@ def serve(
     http: str | None = None,
     grpc: str | None = None,
     workers: int | None = None,
+    groups: int | None = None,
     device: str | None = None,
     threads: int | None = None,
     seed: int | None = None,
@@ -74,6 +75,7 @@ def serve(
         http: HOST:PORT to listen on; port 0 takes a free one (default: 127.0.0.1:8000).
         grpc: HOST:PORT to listen on for gRPC too; port 0 takes a free one (default: no gRPC).
         workers: how many worker processes (default: 1).
+        groups: how many replica groups they are dealt out to, each with a scheduler of its own (default: 1).
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
         threads: CPU threads of each worker (default: 1).
         seed: for policies that draw lots (default: 0).
@@ -93,6 +95,7 @@ def serve(
         "http": http,
         "grpc": grpc,
         "workers": workers,
+        "groups": groups,
         "device": device,
         "threads": threads,
         "seed": seed,
@@ -137,6 +140,7 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
             options,
             Patience(hang_least_s=config.hang_s),
             config.queue_s,
+            config.groups,
         )
         names = ", ".join(one.model.name for one in served)
         say(f"listening on {url_of(listening, door.scheme)}: loading {names}")

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Scheduling,
     Shutdown,
     Tick,
     WakeAt,
@@ -51,13 +52,6 @@ Profiles = Mapping[str, Profile]
 NEVER_NS = 1 << 62
 FINISH, WORKER, ARRIVAL = range(3)
 ENDED, DOWN, UP = range(3)
-
-
-class Scheduling(Protocol):
-    """What is driven: `online.scheduler.Scheduler`, or a stand-in in tests."""
-
-    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
-        """Take in what happened until `now_ns` and return what is to be done."""
 
 
 @dataclass(frozen=True, slots=True)

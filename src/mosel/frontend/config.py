@@ -41,6 +41,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         http: HOST:PORT to listen on; port 0 takes a free one.
         grpc: HOST:PORT to listen on for gRPC too; empty: no gRPC.
         workers: how many worker processes.
+        groups: how many replica groups they are dealt out to, each with a scheduler of its own.
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
         seed: for policies that draw lots.
@@ -73,6 +74,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: str = "127.0.0.1:8000"
     grpc: str = ""
     workers: Count = 1
+    groups: Count = 1
     device: str = ""
     threads: Count = 1
     seed: int = 0

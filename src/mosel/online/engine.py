@@ -34,15 +34,15 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Scheduling,
     Shutdown,
     Tick,
     WakeAt,
     WorkerLost,
 )
-from mosel.online.scheduler import Scheduler
-from mosel.online.serving import EngineConfig, ServedModel, process_channels, served_modes
+from mosel.online.serving import EngineConfig, ServedModel, process_channels, scheduler_of, served_modes
 from mosel.online.tensors import JobTensors
-from mosel.online.turns import LONG_NS, Entry, Scheduling, Turns
+from mosel.online.turns import LONG_NS, Entry, Turns
 from mosel.solve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Engine:
     Args:
         models: what is served.
         config: how.
-        scheduler: what decides; by default a `Scheduler` as `config` says.
+        scheduler: what decides; by default a `Scheduler`, or a `Fleet`, as `config` says.
         channels: makes the workers' channels; by default worker processes as `config` says.
         now_ns: the clock, which has to run as the event loop's does.
         journal: if given, every call of the scheduler is appended to it.
@@ -129,13 +129,7 @@ class Engine:
         self.now_ns = now_ns
         self._models = {served.model.name: served.model for served in models}
         self._modes = {served.model.name: served_modes(served) for served in models}
-        scheduler = scheduler or Scheduler(
-            {served.model.name: served.profile for served in models},
-            workers=config.workers,
-            policy=config.policy,
-            seed=config.seed,
-            options=config.options,
-        )
+        scheduler = scheduler or scheduler_of(models, config)
         self._watchers: list[Callable[[Batch, int], None]] = []
         self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)

@@ -4,7 +4,9 @@
 are two drivers of it. Neither knows more than what stands here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mosel.core.types import Batch, Job, Receipt
 
@@ -108,3 +110,10 @@ class WakeAt:
 
 
 Action = Dispatch | Complete | WakeAt
+
+
+class Scheduling(Protocol):
+    """What drivers drive: `scheduler.Scheduler`, `fleet.Fleet`, or a stand-in in tests."""
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Take in what happened until `now_ns` and return what is to be done."""

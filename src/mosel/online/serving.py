@@ -12,8 +12,12 @@ from mosel.core.types import Batch
 from mosel.models.base import Model
 from mosel.online import wire
 from mosel.online.channel import Channel, ChannelFactory, Report
+from mosel.online.events import Scheduling
+from mosel.online.fleet import Fleet
+from mosel.online.layout import Layout
 from mosel.online.policies import DEFAULT, Options
 from mosel.online.process_channel import ProcessChannel
+from mosel.online.scheduler import Scheduler
 from mosel.online.watched_channel import Patience
 from mosel.runtime.device import worker_cores
 
@@ -50,6 +54,7 @@ class EngineConfig:
         options: tuning of the scheduler.
         patience: how long a worker is waited for.
         queue_s: how many seconds of work each worker may have before it; beyond that jobs are refused.
+        groups: how many groups the workers are dealt out to, each with a scheduler of its own.
     """
 
     workers: int = 1
@@ -60,6 +65,7 @@ class EngineConfig:
     options: Options = field(default_factory=lambda: Options(lead_ns=LEAD_NS))
     patience: Patience = field(default_factory=Patience)
     queue_s: float = 600.0
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,20 @@ def served_modes(served: ServedModel) -> Mapping[str, ModeTensors]:
         )
         for name, mode in zip(profile.mode_names, profile.modes, strict=True)
     }
+
+
+def scheduler_of(models: Sequence[ServedModel], config: EngineConfig) -> Scheduling:
+    """Return what decides: a scheduler, or a fleet where there are groups.
+
+    Raises:
+        UsageError: as `Scheduler` and `Fleet`.
+    """
+    profiles = {served.model.name: served.profile for served in models}
+    policy, seed, options = config.policy, config.seed, config.options
+    if config.groups == 1:
+        return Scheduler(profiles, workers=config.workers, policy=policy, seed=seed, options=options)
+    layout = Layout(config.groups)
+    return Fleet(profiles, workers=config.workers, layout=layout, policy=policy, seed=seed, options=options)
 
 
 def process_channels(models: Sequence[ServedModel], config: EngineConfig) -> ChannelFactory:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns, thread_time_ns
-from typing import Protocol
 
 from mosel.core.clock import NS_PER_MS
 from mosel.online.events import (
@@ -25,6 +24,7 @@ from mosel.online.events import (
     Cancelled,
     Event,
     Finished,
+    Scheduling,
     Shutdown,
     Tick,
     WorkerLost,
@@ -51,13 +51,6 @@ MANY_EVENTS = 100
 
 FORGETTING = 0.95
 """By how much the longest call counts less with each call after it."""
-
-
-class Scheduling(Protocol):
-    """What is driven: `online.scheduler.Scheduler`."""
-
-    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
-        """Take in what happened until `now_ns` and return what is to be done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from mosel.cli import run
 from mosel.core.errors import UsageError
-from mosel.core.tables import Profile, read_profile, write_profile
+from mosel.core.tables import Device, Profile, read_profile, write_profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments import EXPERIMENTS, Lab
 from mosel.evaluation.experiments.cascade import cheapest_mix
@@ -53,7 +53,7 @@ def two_precisions() -> Profile:
     return msgspec.structs.replace(made, modes=(*made.modes, *faster))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "live"])
 def test_every_experiment_gives_numbers(lab: Lab, name: str) -> None:
     """Each experiment has rows as wide as its header, and the same rows again unless they are wall times."""
     section = EXPERIMENTS[name](lab)
@@ -237,3 +237,22 @@ def test_mistakes_are_told_in_one_line(
     told = capsys.readouterr().err
     assert said in told
     assert len(told.splitlines()) == 1
+
+
+def test_live_serves_only_what_was_measured_here(lab: Lab) -> None:
+    """A profile of a model that is not in the zoo, or of another device, is named with the reason."""
+    other = read_profile(ROOT / "profiles" / "av-digits-cpu.json").profile
+    elsewhere = msgspec.structs.replace(other, device=Device("another machine", "cpu"))
+    both = replace(lab, profiles={**lab.profiles, "digits": elsewhere}, sha256={**lab.sha256, "digits": "1"})
+    with pytest.raises(UsageError, match=r"small: model 'm': not in the zoo.*digits: .*another machine"):
+        EXPERIMENTS["live"](both)
+
+
+def test_live_belongs_to_its_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--live` adds it to what is named, and nothing is run where no profile can be served."""
+    write_profile(profile(), tmp_path / "p.json")
+    words = ["--profile", str(tmp_path / "p.json"), "--quick", "--quiet", "-o"]
+    assert run(["reproduce", "fig1", *words, str(tmp_path / "without")]) == 0
+    assert run(["reproduce", "fig1", "--live", *words, str(tmp_path / "with")]) == 2
+    assert not (tmp_path / "with").exists()
+    assert "live: no profile can be served here" in capsys.readouterr().err

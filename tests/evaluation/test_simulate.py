@@ -294,3 +294,25 @@ def test_any_run_obeys_the_laws_of_the_world(data: st.DataObject) -> None:
         down = [(o.from_ns, o.to_ns) for o in outages if o.worker == worker]
         assert not any(start < until and since < finish for start, finish in own for since, until in down)
     assert held == {each.id: each.requests for each in jobs}
+
+
+def test_overhead_keeps_the_worker_and_is_no_latency() -> None:
+    """The next batch starts that much later; what is reported as the device's time stays the profile's."""
+    world = Scripted(_two_batches)
+    done = simulate(
+        world, {"m": profile(cheap_ms=1)}, workload(job("a", requests=2)), Conditions(overhead_ns=MS)
+    )
+    assert [(each.start_ns, each.finish_ns) for each in done.batches] == [(0, 2 * MS), (2 * MS, 4 * MS)]
+    reports = [event for _, events in world.told for event in events if isinstance(event, Finished)]
+    assert [report.took_ns for report in reports] == [MS, MS]
+    with pytest.raises(UsageError, match="overhead"):
+        Conditions(overhead_ns=-1)
+
+
+def _two_batches(events: Sequence[Event], now_ns: int) -> Iterable[Action]:
+    for event in events:
+        if isinstance(event, Arrived):
+            yield Dispatch(batch(0, ("a", 1)))
+            yield Dispatch(batch(1, ("a", 1)))
+        if isinstance(event, Finished) and event.batch == 1:
+            yield served(job("a", requests=2), now_ns)

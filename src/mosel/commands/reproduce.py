@@ -11,17 +11,22 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from mosel.core.errors import UsageError
 from mosel.core.tables import read_profile
 from mosel.evaluation.experiments import EXPERIMENTS, Lab, Section
 from mosel.evaluation.experiments.lab import Told
+from mosel.evaluation.experiments.live import servable
 from mosel.evaluation.experiments.page import write_sections
+from mosel.evaluation.experiments.section import Grid
 from mosel.evaluation.traces import read_counts
 
 FOLDER = Path("profiles")
 SEEDS, DURATION_S = 3, 60.0
 QUICK_SEEDS, QUICK_DURATION_S = 1, 12.0
+WIDE = 180
+"""Characters of a line that no terminal limits."""
 
 
 def reproduce(
@@ -32,6 +37,7 @@ def reproduce(
     quick: bool = False,
     fresh: bool = False,
     trace: Path | None = None,
+    live: bool = False,
     processes: int | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("reproduced"),
     quiet: bool = False,
@@ -42,7 +48,8 @@ def reproduce(
 
     Args:
         names: of the experiments: headline, fig1, fig5, fig6, fig7, fig8, table2, overhead, jct, share,
-            sensitivity, tenants, month, cascade; all of them where none is named, but month only with --trace.
+            sensitivity, tenants, cascade, month, live; where none is named all of them, but month only with
+            --trace and live only with --live.
         profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
         seeds: how many workloads stand behind each point; 3 by default.
         duration: seconds of each workload at most; 60 by default. Fast models get shorter ones, and
@@ -51,11 +58,13 @@ def reproduce(
         fresh: compute everything anew, instead of using what earlier runs of the same code left.
         trace: for month, the recorded arrivals: `second count` in two columns, a count for each second, Azure's
             LLM and multi-modal traces, or BurstGPT's.
+        live: the experiment live too: the workloads of fig5 against a server on this machine, in real time and
+            one after the other, beside the same in simulation. It is printed as well.
         processes: how many simulations run at a time; as many as there are processors by default.
         output: the folder for report.html and the CSV files.
         quiet: say nothing on stderr.
     """
-    chosen = _chosen(names, trace)
+    chosen = _chosen(names, trace, live)
     read = {path.stem: read_profile(path) for path in _paths(profile)}
     lab = Lab(
         {name: each.profile for name, each in read.items()},
@@ -67,20 +76,27 @@ def reproduce(
         not fresh,
         None if trace is None else read_counts(trace),
     )
-    page = write_sections(_run(chosen, lab, quiet), lab, output)
+    if "live" in chosen:
+        servable(lab)  # before anything that takes long
+    sections = _run(chosen, lab, quiet)
+    page = write_sections(sections, lab, output)
+    for section in sections:
+        if section.name == "live" and section.shown:
+            _print(section.shown)
     if not quiet:
         if not names and trace is None:
             sys.stderr.write("month is left out, as no recorded series is given; give --trace FILE\n")
         sys.stderr.write(f"wrote {page}\n")
 
 
-def _chosen(names: Sequence[str], trace: Path | None) -> list[str]:
+def _chosen(names: Sequence[str], trace: Path | None, live: bool) -> list[str]:
     if unknown := [name for name in names if name not in EXPERIMENTS]:
         raise UsageError(f"experiment {unknown[0]!r} is not known; expected some of {', '.join(EXPERIMENTS)}")
     if names and ("month" in names) != (trace is not None):
         raise UsageError("the experiment month and --trace FILE belong together; give both or neither")
-    given = [name for name in EXPERIMENTS if name != "month" or trace is not None]
-    return [name for name in given if not names or name in names]
+    usual = [name for name in EXPERIMENTS if name not in ("month", "live")]
+    wanted = {*(names or usual), *(["month"] if trace else []), *(["live"] if live else [])}
+    return [name for name in EXPERIMENTS if name in wanted]
 
 
 def _paths(given: Sequence[Path]) -> list[Path]:
@@ -113,6 +129,16 @@ def _run(names: Sequence[str], lab: Lab, quiet: bool) -> list[Section]:
             sections.append(EXPERIMENTS[name](replace(lab, told=_teller(progress, task))))
             progress.update(task, completed=1, total=1)
     return sections
+
+
+def _print(grid: Grid) -> None:
+    console = Console()
+    table = Table(*grid.columns, box=None)
+    for row in grid.rows:
+        table.add_row(*map(str, row))
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table)
 
 
 def _teller(progress: Progress, task: TaskID) -> Told:

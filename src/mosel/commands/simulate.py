@@ -41,6 +41,7 @@ def simulate(
     seed: int = 0,
     latency_scale: tuple[str, ...] = (),
     noise: float = 0.0,
+    overhead: float = 0.0,
     outage: tuple[str, ...] = (),
     charge_decisions: bool = False,
     fairness: float = 0.0,
@@ -64,6 +65,7 @@ def simulate(
         seed: of the policy and of the noise.
         latency_scale: X multiplies every latency, MODE=X that mode's; may be repeated.
         noise: coefficient of variation of a log-normal factor on every batch's latency.
+        overhead: seconds that each batch keeps its worker beyond its latency, as sending it and reporting do.
         outage: WORKER:FROM:TO in seconds, when a worker is lost and when it is back; may be repeated.
         charge_decisions: let the wall time of each decision pass in virtual time as well; each group's for
             itself alone.
@@ -81,7 +83,11 @@ def simulate(
     count = len(fleet.workers)
     jobs = read_workload(paths[-1], {model: table.modalities for model, table in fleet.models.items()})
     scale, mode_scale = _scales(latency_scale)
-    conditions = Conditions(count, seed, scale, mode_scale, noise, _outages(outage), charge_decisions)
+    if not math.isfinite(overhead):
+        raise UsageError(f"--overhead {overhead}; expected seconds ≥ 0")
+    conditions = Conditions(
+        count, seed, scale, mode_scale, noise, _outages(outage), charge_decisions, to_ns(overhead)
+    )
     at_most = (
         clairvoyant_bound(fleet.models, jobs, conditions, crew=fleet.workers if worker else ())
         if bound

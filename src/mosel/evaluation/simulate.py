@@ -4,7 +4,8 @@ Rules:
 1. Events of the same instant go to one `handle` call: finished batches, worker events, arrivals, tick.
 2. The scheduler never sees what has not happened yet.
 3. A batch sent to a busy worker starts the moment that worker's batch in hand is done.
-4. A batch takes exactly its profiled latency, times the scale and the seeded noise that `Conditions` ask for.
+4. A batch takes exactly its profiled latency, times the scale and the seeded noise that `Conditions` ask for,
+   and keeps its worker for their overhead beyond that.
    How sure the model is of an answer is drawn from the profile's cascades, by the seed.
 5. A worker in an outage loses the batch in hand and every batch that waits, and comes back when it is over.
 
@@ -74,6 +75,7 @@ class Conditions:
         mode_scale: further factors for single modes, by name.
         noise_cv: coefficient of variation of a log-normal factor with mean 1 on every batch.
         outages: when workers are lost.
+        overhead_ns: how long each batch keeps its worker beyond its latency, as sending it and reporting do.
         charge_decisions: whether a decision's wall time passes in virtual time.
     """
 
@@ -84,6 +86,7 @@ class Conditions:
     noise_cv: float = 0.0
     outages: tuple[Outage, ...] = ()
     charge_decisions: bool = False
+    overhead_ns: int = 0
 
     def __post_init__(self) -> None:
         if problem := _conditions_problem(self):
@@ -97,6 +100,7 @@ class Conditions:
             "mode_latency_scale": (dict(self.mode_scale), {}),
             "noise_cv": (self.noise_cv, 0.0),
             "outages_s": (down, []),
+            "overhead_s": (to_s(self.overhead_ns), 0.0),
             "charge_decisions": (self.charge_decisions, False),
         }
         return {name: value for name, (value, usual) in every.items() if value != usual}
@@ -176,6 +180,8 @@ def _conditions_problem(given: Conditions) -> str | None:
             return f"latency scale {factor}; expected a number > 0"
     if not (math.isfinite(given.noise_cv) and given.noise_cv >= 0):
         return f"noise {given.noise_cv}; expected a coefficient of variation ≥ 0"
+    if given.overhead_ns < 0:
+        return f"overhead {to_s(given.overhead_ns)}; expected seconds ≥ 0"
     if given.seed < 0:
         return f"seed {given.seed}; expected a whole number from 0"
     ordered = sorted(given.outages, key=lambda outage: (outage.worker, outage.from_ns))
@@ -221,6 +227,7 @@ class _World:
         self._workers = _workers(crew, conditions)
         self._noise = Noise(conditions.noise_cv, conditions.seed)
         self._charge = conditions.charge_decisions
+        self._overhead_ns = conditions.overhead_ns
         self._heap: list[tuple[int, int, int, int, int, int]] = []
         self._order = 0
         self._running = 0
@@ -310,7 +317,7 @@ class _World:
         worker.running, worker.start_ns = batch, at_ns
         worker.took_ns = self._noise.applied(profiled_ns)
         self._running += 1
-        self._push(at_ns + worker.took_ns, FINISH, ENDED, index, worker.turn)
+        self._push(at_ns + worker.took_ns + self._overhead_ns, FINISH, ENDED, index, worker.turn)
 
     def _end(self, index: int, turn: int, at_ns: int) -> list[Event]:
         worker = self._workers[index]

@@ -4,19 +4,16 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
-import socket
-import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
 
-from mosel.core.errors import NotReadyError
 from mosel.core.files import write_atomic
 from mosel.core.tables import PROFILE_FORMAT, Mode, Profile, write_profile
+from mosel.evaluation.server_process import ServerProcess
 from mosel.models import faulty
 from mosel.runtime.device import describe
 
@@ -24,17 +21,14 @@ HANG_S = 0.4
 """A batch without an answer for this long has hung its worker."""
 
 DRAIN_S = 1.0
-START_LIMIT_S, END_LIMIT_S = 120.0, 10.0
-LINES = 200
 WORD = "mosel.models.faulty:model"
-MAIN = "from mosel.cli import main; main()"
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _OUTCOME = re.compile(r'outcome="(\w+)"')
 _ANSWERED = re.compile(r"^answered [\d,]+ jobs: (.*); refused ([\d,]+) calls$", re.MULTILINE)
 
 
-class Server:
+class Server(ServerProcess):
     """One `mosel serve` after the other, at the same address.
 
     Args:
@@ -44,27 +38,12 @@ class Server:
     """
 
     def __init__(self, folder: Path, workers: int, settings: str = "") -> None:
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        paths = folder / "profile.json", folder / "mosel.toml"
+        super().__init__((WORD, "--profile", str(paths[0]), "--config", str(paths[1])))
         self.starts = 0
-        self._folder = folder
-        self._process: asyncio.subprocess.Process | None = None
-        self._lines: deque[str] = deque(maxlen=LINES)
-        self._reader: asyncio.Task[None] | None = None
-        self._serving = asyncio.Event()
-        write_profile(profile(), folder / "profile.json")
+        write_profile(profile(), paths[0])
         chosen = f"hang_s = {HANG_S}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
-        write_atomic(folder / "mosel.toml", chosen)
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        assert self._process is not None, "it was started"
-        return self._process.pid
-
-    @property
-    def last_words(self) -> str:
-        """The last lines that it wrote."""
-        return "\n".join(self._lines)
+        write_atomic(paths[1], chosen)
 
     async def start(self) -> None:
         """Return when it serves.
@@ -72,50 +51,12 @@ class Server:
         Raises:
             NotReadyError: it does not; the message carries what it said.
         """
-        self._serving.clear()
-        self._lines.clear()
-        command = [sys.executable, "-c", MAIN, "serve", WORD, "--profile", str(self._folder / "profile.json")]
-        address = self.url.removeprefix("http://")
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            "--config",
-            str(self._folder / "mosel.toml"),
-            "--http",
-            address,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C in a terminal is for chaos itself
-        )
-        self._reader = asyncio.create_task(self._read(self._process))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._serving.wait(), START_LIMIT_S)
-        if self._process.returncode is not None or not self._serving.is_set():
-            said = self.last_words or "it said nothing"
-            raise NotReadyError(f"the server on {address} does not start: {said}")
+        await super().start()
         self.starts += 1
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        return [] if self._process is None else _children(self._process.pid)
-
-    async def end(self, number: signal.Signals) -> int:
-        """Send a signal that ends it and return its exit status; one that stays is killed, which is -9."""
-        assert self._process is not None, "it was started"
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        try:
-            status = await asyncio.wait_for(self._process.wait(), END_LIMIT_S)
-        except TimeoutError:
-            self._process.kill()
-            status = await self._process.wait()
-        if self._reader is not None:
-            await self._reader
-        return status
-
-    async def close(self) -> None:
-        """End it, whatever state it is in."""
-        if self._process is not None and self._process.returncode is None:
-            await self.end(signal.SIGKILL)
+        return _children(self.pid) if self.runs else []
 
     def final_tally(self) -> Counter[str] | None:
         """Return what it says at its end that became of its jobs, as `Metrics.tally`; None if it is silent."""
@@ -126,14 +67,6 @@ class Server:
         counts = Counter({words[0]: int(words[1].replace(",", "")) for words in parts})
         counts["rejected"] += int(found[2].replace(",", ""))
         return +counts
-
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        async for line in process.stderr:
-            self._lines.append(line.decode(errors="replace").rstrip())
-            if line.startswith(b"serving "):
-                self._serving.set()
-        self._serving.set()
 
 
 class Metrics:
@@ -193,13 +126,6 @@ def profile() -> Profile:
         software={},
         measured_at="2026-01-01T00:00:00Z",
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _children(pid: int) -> list[int]:

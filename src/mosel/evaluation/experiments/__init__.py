@@ -10,6 +10,7 @@ from mosel.evaluation.experiments.fig7 import fig7
 from mosel.evaluation.experiments.fig8 import fig8
 from mosel.evaluation.experiments.headline import headline
 from mosel.evaluation.experiments.lab import Lab
+from mosel.evaluation.experiments.live import live
 from mosel.evaluation.experiments.month import month
 from mosel.evaluation.experiments.offline import overhead, table2
 from mosel.evaluation.experiments.section import Section
@@ -29,6 +30,7 @@ EXPERIMENTS: dict[str, Callable[[Lab], Section]] = {
     "tenants": tenants,
     "cascade": cascade,
     "month": month,
+    "live": live,
 }
 """In the order in which the report shows them."""
 

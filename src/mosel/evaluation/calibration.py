@@ -1,0 +1,71 @@
+"""The conditions of a simulation as a live run met them: what its batches took beside what the profile says."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mosel.core.clock import NS_PER_S
+from mosel.core.tables import Profile
+from mosel.evaluation.results import BatchResult
+from mosel.evaluation.simulate import Conditions
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What batches took, in a few numbers.
+
+    Attributes:
+        mode_scale: by mode, latency over the profile's.
+        overhead_ns: how long a batch keeps its worker beyond its latency.
+        noise_cv: how far single batches differ from that, as a part of their latency.
+        slower: latency over the profile's, all modes together.
+    """
+
+    mode_scale: dict[str, float]
+    overhead_ns: int
+    noise_cv: float
+    slower: float
+
+    def conditions(self, workers: int = 1, seed: int = 0) -> Conditions:
+        """Return the conditions under which a simulation's batches take as long."""
+        return Conditions(
+            workers, seed, mode_scale=self.mode_scale, noise_cv=self.noise_cv, overhead_ns=self.overhead_ns
+        )
+
+
+def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
+    """Return what the batches took, of which there is at least one that is done.
+
+    The overhead is where the line of least squares through all batches (taken over profiled) begins; each
+    mode's scale keeps its total.
+    """
+    done = [batch for batch in batches if batch.done]
+    taken_ns: Floats = np.array([batch.finish_ns - batch.start_ns for batch in done], np.float64)
+    profiled_ns: Floats = np.array([profiled_s(batch, profile) for batch in done], np.float64) * NS_PER_S
+    overhead_ns = _overhead_ns(taken_ns, profiled_ns)
+    latency_ns = np.maximum(taken_ns - overhead_ns, 1.0)
+    modes = np.array([batch.mode for batch in done])
+    scale = {
+        mode: float(latency_ns[modes == mode].sum() / profiled_ns[modes == mode].sum())
+        for mode in np.unique(modes).tolist()
+    }
+    expected_ns = profiled_ns * np.array([scale[batch.mode] for batch in done])
+    noise = float(np.std(latency_ns / expected_ns))
+    return Calibration(scale, round(overhead_ns), noise, float(latency_ns.sum() / profiled_ns.sum()))
+
+
+def profiled_s(batch: BatchResult, profile: Profile) -> float:
+    """Return what the profile says of a batch; of one whose length bucket is not known, that of the longest."""
+    columns = profile.columns(profile.mode_named(batch.mode).latency_s)
+    return columns[-1 if batch.bucket is None else batch.bucket][batch.size - 1]
+
+
+def _overhead_ns(taken_ns: Floats, profiled_ns: Floats) -> float:
+    if np.ptp(profiled_ns) == 0:
+        return 0.0
+    _, begins = np.polyfit(profiled_ns, taken_ns, 1)
+    return float(min(max(begins, 0.0), taken_ns.min()))

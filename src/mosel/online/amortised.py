@@ -62,6 +62,11 @@ class Amortised:
         columns = (self._work, self._accuracy, self._first, self._kinds, self._requests)
         return Menu(*(column.values for column in columns))
 
+    def work_ns(self, option: int) -> int:
+        """Return how much work an option is."""
+        found: int = self._work.at(option)
+        return found
+
     def owner(self, kind: int) -> tuple[ModelTable, int, int]:
         """Return the table, column and bucket of a class."""
         return self._owners[kind]

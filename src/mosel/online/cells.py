@@ -6,6 +6,7 @@ over from another. Within a cell each kind of worker has a lane of its own: the 
 them. A job stands in every lane that can serve it.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -161,7 +162,7 @@ class Cell:
         if self._policy.shares:
             for lane in self.lanes:
                 if _row(lane, progress) is not None:
-                    _note(lane, progress.sides[lane.kind], now_ns, int(self.crew.up.sum()))
+                    _note(lane, progress.sides[lane.kind], now_ns, self.crew.manned)
 
     def hopeless(self, now_ns: int) -> list[Progress]:
         """Return the jobs that could not be served even if they were next, in deadline order."""
@@ -334,12 +335,12 @@ def _row(lane: Lane, progress: Progress) -> int | None:
 
 def _note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
     low, high = side.shared
-    work_ns = lane.kind.amortised.menu.work_ns
+    work_ns = lane.kind.amortised.work_ns
     worth = side.job.requests * side.job.weight
-    cost_ns = work_ns[low] / worth if worth > 0 else np.inf
-    least_ns, full_ns = float(work_ns[low]), float(work_ns[high - 1])
+    least_ns, full_ns = float(work_ns(low)), float(work_ns(high - 1))
+    cost_ns = least_ns / worth if worth > 0 else math.inf
     slo_ns = side.job.deadline_ns - side.job.arrival_ns
-    lane.demand.observe(now_ns, float(cost_ns), least_ns, full_ns, slo_ns, workers)
+    lane.demand.observe(now_ns, cost_ns, least_ns, full_ns, slo_ns, workers)
 
 
 def _next_late_ns(queue: JobQueue, now_ns: int) -> int | None:

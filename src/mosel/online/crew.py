@@ -58,14 +58,15 @@ class Crew:
         members: the workers' numbers, by seat.
         lanes: of shape (seats,), the number of the lane that each takes its work from (`cells.py`).
         up: of shape (seats,), which are up.
-        idlers: how many of those that are up have nothing in hand.
+        manned: how many are up.
+        idlers: how many of those have nothing in hand.
     """
 
     def __init__(self, members: Sequence[int]) -> None:
         self.members = tuple(members)
         self.lanes = np.zeros(len(self.members), np.int64)
         self.up = np.zeros(len(self.members), np.bool_)
-        self.idlers = 0
+        self.manned = self.idlers = 0
         self._seats = {worker: seat for seat, worker in enumerate(self.members)}
         self._hands = [Hands() for _ in self.members]
         self._open = np.zeros(len(self.members), np.bool_)
@@ -133,6 +134,7 @@ class Crew:
     def ready(self, worker: int) -> None:
         """Note that a worker is up (again)."""
         seat = self._seats[worker]
+        self.manned += not self.up[seat]
         self.up[seat] = True
         self._set(seat)
 
@@ -172,6 +174,7 @@ class Crew:
         for sent in lost:
             del self._sent[sent.batch.id]
         hands.running = hands.waiting = None
+        self.manned -= bool(self.up[seat])
         self.up[seat] = False
         self._set(seat)
         return lost

@@ -29,6 +29,10 @@ class Growing:
         self._room[self._size : size] = values
         self._size = size
 
+    def at(self, index: int) -> Any:
+        """Return one value as a plain number."""
+        return self._room.item(index)
+
     @property
     def values(self) -> NDArray[Any]:
         """All values, of shape (len(self),); contiguous, and not to be written to."""

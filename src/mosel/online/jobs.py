@@ -99,21 +99,21 @@ class LiveJob:
     @property
     def reachable(self) -> bool:
         """Whether a strategy for the waiting requests reaches what is needed."""
-        return self.first < len(self.frontier.accuracy)
+        return self.first < len(self.frontier.levels)
 
     @property
     def cheapest(self) -> Strategy:
         """The fastest strategy that meets what is left of the accuracy SLO (𝒫, §5.1)."""
-        return point(self.frontier, self.first)
+        return self._point(self.first)
 
     @property
     def most_accurate(self) -> Strategy:
         """The fastest of the most accurate strategies (§4.3: what a new job adopts)."""
-        return point(self.frontier, len(self.frontier) - 1)
+        return self._point(len(self.frontier.levels) - 1)
 
     def batches_ns(self, strategy: Strategy) -> tuple[int, ...]:
         """Return the latency of each batch of a strategy for this job."""
-        return tuple(int(self.table.safe_ns[mode, self.bucket, size]) for mode, size in strategy.batches)
+        return self.table.batches_ns(self.bucket, strategy.batches)
 
     def options(self, wide: bool) -> tuple[Frontier, int]:
         """Return the strategies for what is in line, and the first that reaches what is needed."""
@@ -181,6 +181,10 @@ class LiveJob:
                 promise = progress.promises.pop(request, None)
                 counted = float(self.table.accuracy[mode]) if promise is None else promise.counted
                 progress.give_back((request,), name, counted)
+
+    def _point(self, index: int) -> Strategy:
+        """One point of the frontier; that of escalations is this job's own, and not worth keeping."""
+        return point(self.frontier, index) if self.escalates else self.table.point(self.frontier, index)
 
     def _promise(self, cascade: CascadeColumn, accuracy: float) -> Promise:
         """What requests in a cascade count for: its whole, unless its first stage is enough for the job."""

@@ -90,6 +90,7 @@ class Kinds:
         self.models = {name: profile for profiles in self._profiles for name, profile in profiles.items()}
         _check(workers, self.models, self._profiles)
         self._numbers = {name: number for number, name in enumerate(self.models)}
+        self._every_mask = {name: (1 << len(found.modalities)) - 1 for name, found in self.models.items()}
         self._estimators = [Estimator() for _ in self._profiles]
         self._followed: list[int] = []
         self._made: dict[tuple[int, int], Kind] = {}
@@ -116,9 +117,9 @@ class Kinds:
 
     def mask_of(self, job: Job) -> int:
         """Return the modalities that a job has as bits, in its model's order."""
-        names = self.models[job.model].modalities
         if not job.modalities:
-            return (1 << len(names)) - 1
+            return self._every_mask[job.model]
+        names = self.models[job.model].modalities
         return sum(1 << names.index(name) for name in job.modalities)
 
     def observe(self, batch: Batch, profiled_ns: int, took_ns: int, occupied_ns: int, now_ns: int) -> bool:

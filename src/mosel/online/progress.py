@@ -4,7 +4,7 @@ State changes follow `core/states.py`; a change that the table does not allow is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mosel.core.states import TRANSITIONS, Reason, State
@@ -107,7 +107,9 @@ class Progress:
     def settle(self, requests: Sequence[int], run: BatchRun) -> None:
         """Note that these requests, which were with a worker, are done."""
         self.running -= len(requests)
-        self.runs.append(replace(run, requests=len(requests)))
+        self.runs.append(
+            BatchRun(run.id, run.worker, run.mode, run.size, run.start_ns, run.finish_ns, len(requests))
+        )
 
     def keep(self, request: int, held: Held) -> None:
         """Note that a request that ran is unsure, though it has an answer."""
@@ -179,11 +181,10 @@ class Progress:
         """Return the receipt of a job all of whose requests ran: served, or late."""
         late = now_ns > self.job.deadline_ns
         assert self.credited >= self.job.accuracy_slo * self.job.requests - ACCURACY_TOLERANCE
-        over_ms = (now_ns - self.job.deadline_ns) / 1e6
         return self._receipt(
             State.LATE if late else State.SERVED,
             Reason.AFTER_DEADLINE if late else Reason.ON_TIME,
-            f"finished {over_ms:.1f} ms after its deadline" if late else "",
+            f"finished {(now_ns - self.job.deadline_ns) / 1e6:.1f} ms after its deadline" if late else "",
             now_ns,
             finish_ns=now_ns,
             accuracy=self.credited / self.job.requests,

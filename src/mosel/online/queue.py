@@ -119,9 +119,9 @@ class JobQueue:
         self._orders.insert(row, live.order)
         self._size = size + 1
         job = live.job
-        self._ints[:WAITING, row] = job.deadline_ns, job.arrival_ns, live.table.number
-        self._floats[:ACCURACY, row] = job.weight, job.requests * job.weight, job.accuracy_slo
-        self.refresh(row, least)
+        ints, accuracy = self._varying(live, least)
+        self._ints[:, row] = (job.deadline_ns, job.arrival_ns, live.table.number, *ints)
+        self._floats[:, row] = (job.weight, job.requests * job.weight, job.accuracy_slo, accuracy)
         return row
 
     def remove(self, row: int) -> None:
@@ -133,19 +133,7 @@ class JobQueue:
 
     def refresh(self, row: int, least: Strategy) -> None:
         """Take over what changed about a job: its waiting requests, its strategy, its fastest strategy."""
-        live = self._jobs[row]
-        live.least_batches_ns = live.batches_ns(least)
-        if live.faults:
-            self._faulty.add(live)
-        strategy = live.strategy or least
-        alone_ns = idle_ns(live.least_batches_ns, self._workers)
-        due_ns, least_ns = live.job.deadline_ns, least.latency_ns
-        latest_ns, last_ns = (due_ns - (spent_ns or live.grace_ns) for spent_ns in (least_ns, alone_ns))
-        self._ints[WAITING:, row] = (
-            len(live.waiting), least_ns, alone_ns, latest_ns, last_ns, strategy.latency_ns, *live.shared,
-            live.saved_ns,
-        )  # fmt: skip
-        self._floats[ACCURACY, row] = strategy.accuracy
+        self._ints[WAITING:, row], self._floats[ACCURACY, row] = self._varying(self._jobs[row], least)
 
     def count_workers(self, workers: int) -> None:
         """Take over how many workers share the queue's batches."""
@@ -162,6 +150,22 @@ class JobQueue:
             live.strategy = strategy
             self._ints[PLANNED, row] = strategy.latency_ns
             self._floats[ACCURACY, row] = strategy.accuracy
+
+    def _varying(self, live: LiveJob, least: Strategy) -> tuple[tuple[int, ...], float]:
+        """The columns from `waiting` on of a job, given its fastest strategy, and its planned accuracy."""
+        live.least_batches_ns = live.batches_ns(least)
+        if live.faults:
+            self._faulty.add(live)
+        strategy = live.strategy or least
+        alone_ns = idle_ns(live.least_batches_ns, self._workers)
+        due_ns, least_ns = live.job.deadline_ns, least.latency_ns
+        latest_ns = due_ns - (least_ns or live.grace_ns)
+        last_ns = due_ns - (alone_ns or live.grace_ns)
+        found = (
+            len(live.waiting), least_ns, alone_ns, latest_ns, last_ns, strategy.latency_ns, *live.shared,
+            live.saved_ns,
+        )  # fmt: skip
+        return found, strategy.accuracy
 
     def _hold(self, ints: Ints, floats: Floats) -> None:
         """Take these as columns; what is handed out is a view that cannot be written."""

@@ -181,8 +181,8 @@ class Scheduler:
             self._learn(sent, event.took_ns, now_ns)
         run = run_of(sent.batch, sent.start_ns, now_ns)
         for live, part in self._parts(sent):
-            undone = {c.request: c for c in event.undone if c.job == live.job.id}
-            done = [r for r in part.requests if r not in undone]
+            undone = {c.request: c for c in event.undone if c.job == live.job.id} if event.undone else {}
+            done = [r for r in part.requests if r not in undone] if undone else part.requests
             live.progress.settle(done, run)
             self._stages.settle(live, done, sent.judged(event, part.job))
             if undone:

@@ -16,6 +16,8 @@ class Stages:
     def settle(self, live: LiveJob, requests: Sequence[int], confidence: Mapping[int, float]) -> None:
         """Note that these requests ran: one with a promise is done, or unsure; one that ran again is done."""
         progress = live.progress
+        if not (progress.again or progress.promises):
+            return  # most jobs: none of its requests is in a cascade
         for request in requests:
             if (held := progress.again.pop(request, None)) is not None and held.optional:
                 self._left_out.note(progress.job.model, held.cascade, left_out=False)

@@ -15,12 +15,15 @@ from mosel.core.tables import Profile
 from mosel.online.columns import CascadeColumn, cascade_columns, safe_rows, shared_rows
 from mosel.online.covers import NO_STRATEGY, Covers
 from mosel.online.estimator import Estimator
-from mosel.solve.cover import SHORTFALL, Frontier, cheapest_batches
+from mosel.solve.cover import SHORTFALL, Batches, Frontier, cheapest_batches
 
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
 
 REBUILD_OVERHEAD_NS = 100_000
+
+MOST_KNOWN = 20_000
+"""How many strategies' latencies are kept to be looked up again."""
 
 __all__ = ["NO_STRATEGY", "ModelTable", "Strategy", "point"]
 
@@ -142,6 +145,23 @@ class ModelTable:
         """Return the Pareto frontier of a job of this size, bucket and modalities (𝒫, §5.1)."""
         return self.covers.frontier(bucket, mask, requests)
 
+    def point(self, frontier: Frontier, index: int) -> Strategy:
+        """Return one point of one of its frontiers as a strategy."""
+        found = self._points.get((frontier, index))
+        if found is None:
+            found = self._points[frontier, index] = point(frontier, index)
+        return found
+
+    def batches_ns(self, bucket: int, batches: Batches) -> tuple[int, ...]:
+        """Return how long each of these batches takes in all but a few cases."""
+        found = self._batches_ns.get((bucket, batches))
+        if found is None:
+            if len(self._batches_ns) >= MOST_KNOWN:
+                self._batches_ns.clear()
+            found = tuple(int(self.safe_ns[mode, bucket, size]) for mode, size in batches)
+            self._batches_ns[bucket, batches] = found
+        return found
+
     def batch_sizes(self, mode: int, bucket: int) -> Ints:
         """Return the batch sizes that `mode` can run at, ascending."""
         return np.flatnonzero(self.latency_ns[mode, bucket] < UNAVAILABLE)
@@ -219,6 +239,8 @@ class ModelTable:
         if self.cascades:
             self.wide = Covers(self.safe_ns, self.column_accuracy, self.usable_columns, self.largest)
         self._single: dict[tuple[int, int, int], Strategy] = {}
+        self._points: dict[tuple[Frontier, int], Strategy] = {}
+        self._batches_ns: dict[tuple[int, Batches], tuple[int, ...]] = {}
 
 
 def point(frontier: Frontier, index: int) -> Strategy:

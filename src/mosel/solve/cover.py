@@ -11,8 +11,9 @@ Both steps keep an optimum for every accuracy, because dropping a dominated part
 improve it. Latencies are integers, so ties are exact; accuracies that differ by less than `TIE` are equal.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Any
 
@@ -34,7 +35,7 @@ Batches = tuple[tuple[int, int], ...]
 """A strategy: (mode index, batch size) of each batch, accurate modes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frontier:
     """The Pareto frontier of one job size, ascending in accuracy and latency.
 
@@ -42,11 +43,16 @@ class Frontier:
         accuracy: of shape (points,), summed over the job's requests.
         latency_ns: of shape (points,).
         batches: per point the strategy that attains it.
+        levels: the accuracies once more, as a list: one is found in it without an array's overhead.
     """
 
     accuracy: Floats
     latency_ns: Ints
     batches: Sequence[Batches]
+    levels: list[float] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", self.accuracy.tolist())
 
     def __len__(self) -> int:
         return len(self.accuracy)
@@ -97,8 +103,9 @@ def cheapest_reaching(frontier: Frontier, needed: float) -> int:
     The last point may fall short by a little more than others, so that what is left of a strategy that just
     reaches what is needed still does when its sum is rounded another way.
     """
-    index = int(np.searchsorted(frontier.accuracy, needed - SHORTFALL))
-    if index == len(frontier) and index and frontier.accuracy[-1] >= needed - LAST_SHORTFALL:
+    levels = frontier.levels
+    index = bisect_left(levels, needed - SHORTFALL) if needed == needed else len(levels)  # not a number
+    if index == len(levels) and index and levels[-1] >= needed - LAST_SHORTFALL:
         return index - 1
     return index
 

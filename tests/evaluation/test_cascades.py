@@ -8,6 +8,7 @@ from msgspec import structs
 from mosel.core.clock import NS_PER_MS as MS
 from mosel.core.tables import Profile, write_profile
 from mosel.core.types import Batch, Part
+from mosel.evaluation.arrivals import Recipe, generate
 from mosel.evaluation.bound import clairvoyant_bound
 from mosel.evaluation.check import check_run
 from mosel.evaluation.draws import Confidences
@@ -67,6 +68,15 @@ def test_what_cascades_save_goes_to_accuracy_and_costs_no_deadline(monkeypatch: 
     assert without.on_time < spending.on_time == 1
     monkeypatch.setattr(import_module("mosel.online.policies.joint"), "SAVED", 0.0)
     assert spending.effective_accuracy > overloaded(PROFILE, busy).effective_accuracy + 0.01
+
+
+def test_no_job_is_given_up_for_a_fuller_batch_where_there_is_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a second look a full batch of unsure requests makes jobs late that cost a batch of their own."""
+    dear = cascaded((1, 2, 4, 8), slope_ms=4, fixed_ms=30)
+    bursts = generate(Recipe("bursty", 6, seed=1, rate_rps=40, latency_slo_s=0.2), dear)
+    assert overloaded(dear, bursts).on_time == 1
+    monkeypatch.setattr(import_module("mosel.online.policies.second_look"), "LEAST_SLACK", 2.0)
+    assert overloaded(dear, bursts).on_time < 1
 
 
 def overloaded(profile: Profile, busy: Workload) -> Summary:

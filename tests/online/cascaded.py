@@ -28,13 +28,16 @@ def cascade(
 
 
 def cascaded(
-    sizes: tuple[int, ...] = (1, 2, 4), buckets: tuple[float, ...] = (), slope_ms: float = 9
+    sizes: tuple[int, ...] = (1, 2, 4),
+    buckets: tuple[float, ...] = (),
+    slope_ms: float = 9,
+    fixed_ms: float = 6,
 ) -> Profile:
     """Three modes that nest, two cascades from the second to the third, and one from the first.
 
-    `slope_ms` is what a request more takes in the third.
+    A batch takes `fixed_ms` in the third, and `slope_ms` for each request.
     """
-    found = profile({**MODES, FULL: (0.99, 6, slope_ms)}, sizes=sizes, buckets=buckets)
+    found = profile({**MODES, FULL: (0.99, fixed_ms, slope_ms)}, sizes=sizes, buckets=buckets)
     cascades = (
         cascade(found, CHEAP, MIDDLE, 0.6, 0.35, 0.85),
         cascade(found, MIDDLE, FULL, 0.5, 0.15, 0.96),

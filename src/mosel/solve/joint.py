@@ -92,11 +92,13 @@ class Care(NamedTuple):
         accept: by how much planned work is inflated when a job is accepted: batches will not all be the best.
         restore: the same where accuracy is restored.
         cheap_first: how much worth per nanosecond counts beside what a batch loses.
+        full_batches: how much the time counts that a fuller batch would have saved; 1 where time is short.
     """
 
     accept: float
     restore: float
     cheap_first: float
+    full_batches: float
 
 
 class Choice(NamedTuple):
@@ -128,6 +130,7 @@ def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
     latency: Any, cover: Any, unit: Any, start: int, accept: float, restore: float, cheap_first: float,
+    full_batches: float,
 ) -> Any:  # fmt: skip
     jobs = len(by)
     groups = min(jobs, GROUPS)
@@ -161,7 +164,7 @@ def _choose(
             price = min(price, 1.0 / max(density[job], 1e-9))
     kind, size = next_batch(
         group, by_group, room_group, worth, work, low, first, pair_class, pair_count, latency, cover, unit,
-        ahead, total, accepted, option, start, price, cheap_first,
+        ahead, total, accepted, option, start, price * full_batches, cheap_first,
     )  # fmt: skip
     rows, counts = fill(by, first, pair_class, pair_count, latency, accepted, option, start, kind, size)
     return kind, rows, counts, accepted, option

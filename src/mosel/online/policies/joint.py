@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.online.policies.base import BatchChoice, Decision, View, head_batch
+from mosel.online.policies.second_look import second_look
 from mosel.solve.joint import Care, Choice, Queue, choose
 
 RESERVE = 1.02
@@ -58,10 +59,20 @@ def joint(view: View) -> Decision:
         return Decision()
     if queue.faulty:  # what such a job takes down should be no other job
         return Decision(batch=_faulty(view))
-    light = _light(view)
-    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST)
-    chosen = choose(_columns(view, light), view.amortised.menu, view.amortised.classes, view.start_ns, care)
+    chosen = _chosen(view)
     return Decision(batch=_batch(view, chosen) or _alone(view), answer=_answered(view, chosen))
+
+
+def _chosen(view: View) -> Choice:
+    light = _light(view)
+    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0)
+    queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
+
+    def again(queue: Queue) -> Choice:
+        return choose(queue, menu, classes, view.start_ns, care._replace(full_batches=0.0))
+
+    first = choose(queue, menu, classes, view.start_ns, care)
+    return second_look(view, queue, first, _slack(view), again)
 
 
 def _faulty(view: View) -> BatchChoice | None:

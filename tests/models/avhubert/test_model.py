@@ -33,6 +33,12 @@ def test_three_sizes_are_in_the_zoo() -> None:
     assert (model.version, model.trained) == ("random-3", False)
 
 
+def test_a_beam_is_another_version_of_the_model() -> None:
+    """Its accuracy and latency are others, so that a profile of another beam is not used."""
+    assert find("avhubert-small,seed=3,beam=5").version == "random-3-beam-5"
+    assert find("avhubert-small,seed=3,beam=1").version == "random-3"
+
+
 def test_a_second_of_sound_is_as_long_as_a_second_of_video() -> None:
     """Length is counted in frames; a job with both is as long as the longer."""
     model = find("avhubert-small")
@@ -42,7 +48,9 @@ def test_a_second_of_sound_is_as_long_as_a_second_of_video() -> None:
 
 
 def test_what_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    """An unknown size, and weights without their vocabulary."""
+    """An unknown size, no beam, and weights without their vocabulary."""
+    with pytest.raises(ModelError, match="beam 0; expected a whole number from 1 to 50"):
+        avhubert("small", beam=0)
     with pytest.raises(ModelError, match="expected one of base, large, small"):
         avhubert("huge")
     with pytest.raises(ModelError, match=r"give vocabulary=FILE as well.*dict.wrd.txt"):

@@ -184,7 +184,7 @@ def test_steps_with_kept_keys_and_values_equal_the_whole_transcript(network: AVH
     with torch.inference_mode():
         encoded, real = network.encoder(**batch(("audio",), [20, 6]))
         tokens, lengths = network.decoder.transcribe(encoded, real, torch.tensor([9, 4]))
-        steps = torch.stack(seen, dim=1)
+        steps = torch.cat(seen, dim=1)
         begun = torch.cat((torch.full((2, 1), EOS), tokens[:, :-1]), dim=1)
         network.decoder(begun, encoded, real)
     hook.remove()
@@ -204,7 +204,7 @@ class Script(nn.Module):
         """Return something that is most like the scripted token's embedding."""
         said = torch.tensor([row[min(self.step, len(row) - 1)] for row in self.script])
         self.step += 1
-        found: Tensor = self.decoder.embed(said) * 1000
+        found: Tensor = self.decoder.embed(said).unsqueeze(1) * 1000
         return found
 
 

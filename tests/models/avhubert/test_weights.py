@@ -202,7 +202,7 @@ def test_other_precisions_hear_nearly_the_same(precision: str) -> None:
     video = torch.randint(0, 256, (1, 4, SIDE, SIDE), dtype=torch.uint8)
     with torch.inference_mode():
         exact, rough = (
-            load_network(TINY, VOCABULARY, None, 0, "cpu", each).encoder(video=video)[0].float()
+            load_network(TINY, VOCABULARY, 1, None, 0, "cpu", each).encoder(video=video)[0].float()
             for each in ("float32", precision)
         )
     assert (exact - rough).abs().max() < 0.1 * exact.abs().max()
@@ -212,4 +212,4 @@ def test_other_precisions_hear_nearly_the_same(precision: str) -> None:
 def test_float16_needs_a_gpu() -> None:
     """The message says what is offered."""
     with pytest.raises(ModelError, match="'float16' on cpu; expected one of float32, bfloat16"):
-        load_network(TINY, VOCABULARY, None, 0, "cpu", "float16")
+        load_network(TINY, VOCABULARY, 1, None, 0, "cpu", "float16")

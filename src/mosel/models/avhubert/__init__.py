@@ -24,6 +24,8 @@ from mosel.models.loading import PRECISIONS, version_of, weights_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_BEAM = 50
+
 LARGEST = (max(preprocess.SIDES), max(preprocess.SIDES))
 """Frames as they arrive, in pixels."""
 
@@ -34,6 +36,7 @@ def avhubert(
     checkpoint: Path | None = None,
     vocabulary: Path | None = None,
     seed: int | None = None,
+    beam: int = 1,
 ) -> Model:
     """Return AV-HuBERT as it is profiled and served.
 
@@ -44,13 +47,17 @@ def avhubert(
         vocabulary: the dictionary that the weights were trained with (`dict.wrd.txt`); a checkpoint of a
             published size needs it.
         seed: for random weights, which a small network has only if it is given.
+        beam: how many transcripts of a clip the decoder pursues beside each other; with 1 it takes the
+            likeliest token each time.
 
     Raises:
-        ModelError: there is no such size, or a vocabulary is missing.
+        ModelError: there is no such size or beam, or a vocabulary is missing.
         FileError: the checkpoint or the vocabulary cannot be read.
     """
     if size not in SHAPES:
         raise ModelError(f"model avhubert: size {size!r}; expected one of {', '.join(SHAPES)}")
+    if not 1 <= beam <= MOST_BEAM:
+        raise ModelError(f"model avhubert: beam {beam}; expected a whole number from 1 to {MOST_BEAM}")
     if checkpoint and not vocabulary and size != "small":
         raise ModelError(
             "model avhubert: a checkpoint says nothing without its vocabulary; give vocabulary=FILE as well, "
@@ -67,7 +74,7 @@ def avhubert(
             Tensor("text", "UINT8", (-1,), (most_bytes,), lengths=True),
             Tensor("text_lengths", "INT64", ()),
         ),
-        load=functools.partial(load, shape, pieces, checkpoint, seed or 0),
+        load=functools.partial(load, shape, pieces, beam, checkpoint, seed or 0),
         samples=digits.samples if labelled else functools.partial(noise, shape),
         calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=word_score,
@@ -76,7 +83,7 @@ def avhubert(
         max_batch=16 if size == "small" else 8,
         latency_slo_s=1.0 if size == "small" else 10.0,
         length_buckets=shape.buckets,
-        version=version_of(checkpoint, seed),
+        version=version_of(checkpoint, seed) + (f"-beam-{beam}" if beam > 1 else ""),
         trained=checkpoint is not None,
     )
 
@@ -121,7 +128,13 @@ def noise(shape: Shape) -> Samples:
 
 
 def load(
-    shape: Shape, vocabulary: Vocabulary, checkpoint: Path | None, seed: int, device: str, precision: str
+    shape: Shape,
+    vocabulary: Vocabulary,
+    beam: int,
+    checkpoint: Path | None,
+    seed: int,
+    device: str,
+    precision: str,
 ) -> BatchFunction:
     """Return the network on `device`.
 
@@ -133,7 +146,7 @@ def load(
         from mosel.models.avhubert.weights import load_network
     except ImportError as error:
         raise ModelError(f"model avhubert: {error}; run: pip install 'mosel[zoo]'") from error
-    network: BatchFunction = load_network(shape, vocabulary, checkpoint, seed, device, precision)
+    network: BatchFunction = load_network(shape, vocabulary, beam, checkpoint, seed, device, precision)
     return network
 
 
@@ -168,7 +181,7 @@ def _modalities(shape: Shape) -> tuple[Modality, ...]:
     )
 
 
-OPTIONS = {"checkpoint": Path, "vocabulary": Path, "seed": int}
+OPTIONS = {"checkpoint": Path, "vocabulary": Path, "seed": int, "beam": int}
 
 base = Recipe(functools.partial(avhubert, "base"), OPTIONS)
 large = Recipe(functools.partial(avhubert, "large"), OPTIONS)

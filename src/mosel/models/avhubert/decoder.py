@@ -1,25 +1,21 @@
-"""AV-HuBERT's attention decoder: from states of frames to tokens, one after the other, the likeliest each time.
+"""AV-HuBERT's attention decoder: from states of frames to tokens, one after the other.
 
-Keys and values of what was decoded before are kept, so that a step is one token's work. Each clip has its own
-limit of tokens, so that what is decoded beside it changes nothing.
+Keys and values of what was decoded before are kept, so that a step is one token's work. Which token comes next
+is the search's business (`search.py`).
 """
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosel.models.avhubert.shape import BOS, EOS, PAD, Shape
+from mosel.models.avhubert.search import Pair, beam_search, likeliest
+from mosel.models.avhubert.shape import PAD, Shape
 from mosel.models.layers import sine_positions
 
 EPS = 1e-5
 FIRST_POSITION = PAD + 1
 """Published weights count positions from here."""
-
-
-Pair = tuple[Tensor, Tensor]
-"""Keys and values, each of shape (batch, heads, entries, width of a head)."""
 
 
 class Decoder(nn.Module):
@@ -51,40 +47,33 @@ class Decoder(nn.Module):
             hidden = layer(hidden, layer.look(states), real)
         return self._logits(hidden)
 
-    def transcribe(self, states: Tensor, real: Tensor | None, most: Tensor) -> Pair:
-        """Return the likeliest tokens, (batch, longest), `PAD` behind the end, and their numbers, (batch,).
+    def transcribe(self, states: Tensor, real: Tensor | None, most: Tensor, beam: int = 1) -> Pair:
+        """Return tokens, (batch, longest), `PAD` behind the end, and their numbers, (batch,).
 
         Args:
             states: of the encoder, (batch, frames, width).
             real: which states count, (batch, frames); None if all do.
             most: how many tokens each clip may have, (batch,); it has one at least.
+            beam: how many transcripts of each clip are pursued beside each other; with 1 the likeliest token is
+                taken each time.
         """
         frames = [layer.look(states) for layer in self._stack]
-        pasts = [layer.room(states, int(most.max())) for layer in self._stack]
-        found: list[Tensor] = []
-        lengths, going = torch.zeros_like(most), torch.ones_like(most, dtype=torch.bool)
-        token = most.new_full(most.shape, EOS)
-        while bool(going.any()):
-            step = len(found)
-            hidden = self.embed(token).unsqueeze(1) + self.positions[step]
+        pasts = [layer.room(states, int(most.max()) + 1, beam) for layer in self._stack]
+
+        def step(tokens: Tensor, number: int, order: Tensor | None = None) -> Tensor:
+            hidden = self.embed(tokens) + self.positions[number]
             for layer, frame, past in zip(self._stack, frames, pasts, strict=True):
-                hidden = layer(hidden, frame, real, past, step)
-            token = self._likeliest(hidden[:, 0], step)
-            going = going & (token != EOS)
-            lengths = lengths + going
-            found.append(token.masked_fill(~going, PAD))
-            going = going & (lengths < most)
-        return torch.stack(found, dim=1)[:, : int(lengths.max())], lengths
+                if order is not None:
+                    for kept in past:
+                        kept[:, :, :number] = kept[order, :, :number]
+                hidden = layer.step(hidden, frame, real, past, number)
+            return self._logits(hidden)
+
+        return likeliest(step, most) if beam == 1 else beam_search(step, most, beam)
 
     @property
     def _stack(self) -> "list[DecoderLayer]":
         return cast("list[DecoderLayer]", list(self.layers))
-
-    def _likeliest(self, hidden: Tensor, step: int) -> Tensor:
-        never = [BOS, PAD] if step else [BOS, PAD, EOS]
-        logits = self._logits(hidden)
-        logits[:, never] = -torch.inf
-        return logits.argmax(dim=1)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         return functional.linear(self.norm(hidden), self.embed.weight)
@@ -113,32 +102,47 @@ class DecoderLayer(nn.Module):
         keys, values = self.frame_kv(states).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return keys, values
 
-    def room(self, states: Tensor, most: int) -> Pair:
-        """Return room for the keys and values of `most` tokens."""
+    def room(self, states: Tensor, most: int, beam: int) -> Pair:
+        """Return room for the keys and values of `most` tokens of each transcript."""
         batch, _, width = states.shape
-        empty = (batch, self.heads, most, width // self.heads)
+        empty = (batch * beam, self.heads, most, width // self.heads)
         return states.new_empty(empty), states.new_empty(empty)
 
-    def forward(
-        self, hidden: Tensor, frames: Pair, real: Tensor | None, past: Pair | None = None, step: int = 0
-    ) -> Tensor:
-        """Return the tokens' states after this layer, (batch, tokens, width).
+    def forward(self, hidden: Tensor, frames: Pair, real: Tensor | None) -> Tensor:
+        """Return the states of whole transcripts after this layer, (batch, tokens, width).
 
         Args:
-            hidden: of the tokens, (batch, tokens, width): a whole transcript, or one token with a `past`.
+            hidden: of the tokens, (batch, tokens, width).
+            frames: what `look` returned.
+            real: which frames count, (batch, frames); None if all do.
+        """
+        query, key, value = self._attended(hidden).permute(2, 0, 3, 1, 4)
+        heard = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self._after(hidden, heard.transpose(1, 2).flatten(2), frames, real)
+
+    def step(self, hidden: Tensor, frames: Pair, real: Tensor | None, past: Pair, number: int) -> Tensor:
+        """Return the states of the next token after this layer, (batch, beam, width).
+
+        Args:
+            hidden: of that token of each transcript, (batch, beam, width).
             frames: what `look` returned.
             real: which frames count, (batch, frames); None if all do.
             past: what `room` returned; keys and values of this token are kept there.
-            step: how many tokens were before this one.
+            number: how many tokens were before this one.
         """
-        query, key, value = (
-            self.qkv(self.norm_1(hidden)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        )
-        if past is not None:
-            past[0][:, :, step], past[1][:, :, step] = key[:, :, 0], value[:, :, 0]
-            key, value = (kept[:, :, : step + 1] for kept in past)
-        heard = functional.scaled_dot_product_attention(query, key, value, is_causal=past is None)
-        hidden = hidden + self.drop(self.out(heard.transpose(1, 2).flatten(2)))
+        query, key, value = self._attended(hidden).flatten(0, 1).unbind(1)
+        past[0][:, :, number], past[1][:, :, number] = key, value
+        keys, values = (kept[:, :, : number + 1] for kept in past)
+        heard = functional.scaled_dot_product_attention(query.unsqueeze(2), keys, values)
+        return self._after(hidden, heard.reshape(hidden.shape), frames, real)
+
+    def _attended(self, hidden: Tensor) -> Tensor:
+        """Return queries, keys and values, (batch, tokens, 3, heads, width of a head)."""
+        found: Tensor = self.qkv(self.norm_1(hidden)).unflatten(2, (3, self.heads, -1))
+        return found
+
+    def _after(self, hidden: Tensor, heard: Tensor, frames: Pair, real: Tensor | None) -> Tensor:
+        hidden = hidden + self.drop(self.out(heard))
         query = self.frame_query(self.norm_2(hidden)).unflatten(2, (self.heads, -1)).transpose(1, 2)
         mask = None if real is None else real[:, None, None, :]
         seen = functional.scaled_dot_product_attention(query, *frames, attn_mask=mask)

@@ -11,12 +11,17 @@ from mosel.models.avhubert.vocabulary import Vocabulary
 
 
 class AVHubert(nn.Module):
-    """Clips, heard, seen or both, to transcripts."""
+    """Clips, heard, seen or both, to transcripts.
 
-    def __init__(self, shape: Shape, vocabulary: Vocabulary) -> None:
+    Args:
+        shape: how large it is.
+        vocabulary: what its tokens say.
+        beam: how many transcripts of a clip are pursued beside each other.
+    """
+
+    def __init__(self, shape: Shape, vocabulary: Vocabulary, beam: int = 1) -> None:
         super().__init__()
-        self.shape = shape
-        self.vocabulary = vocabulary
+        self.shape, self.vocabulary, self.beam = shape, vocabulary, beam
         self.encoder = SpeechEncoder(shape)
         self.decoder = Decoder(shape, len(vocabulary))
 
@@ -34,7 +39,7 @@ class AVHubert(nn.Module):
         states, real = self.encoder(audio, audio_lengths, video, video_lengths)
         frames = torch.full((len(states),), states.shape[1]) if real is None else real.sum(dim=1).cpu()
         most = torch.tensor([most_tokens(self.shape, each) for each in frames.tolist()], device=states.device)
-        tokens, lengths = self.decoder.transcribe(states, real, most)
+        tokens, lengths = self.decoder.transcribe(states, real, most, self.beam)
         return self._as_bytes(tokens.tolist(), lengths.tolist())
 
     def fuse(self) -> None:

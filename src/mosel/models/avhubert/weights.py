@@ -76,7 +76,13 @@ DECODER_LAYER = {
 
 
 def load_network(
-    shape: Shape, vocabulary: Vocabulary, checkpoint: Path | None, seed: int, device: str, precision: str
+    shape: Shape,
+    vocabulary: Vocabulary,
+    beam: int,
+    checkpoint: Path | None,
+    seed: int,
+    device: str,
+    precision: str,
 ) -> AVHubert:
     """Return the network ready to infer on `device`: with a checkpoint's weights, or random ones of `seed`.
 
@@ -84,7 +90,7 @@ def load_network(
         ModelError: the precision is not offered on this device.
         FileError: the checkpoint is none of this network.
     """
-    network = seeded(lambda: AVHubert(shape, vocabulary), seed)
+    network = seeded(lambda: AVHubert(shape, vocabulary, beam), seed)
     if checkpoint:
         lay_in(network, checkpoint)
     network.fuse()

@@ -183,7 +183,7 @@ def test_steps_with_kept_keys_and_values_equal_the_whole_transcript(network: AVH
     hook = network.decoder.norm.register_forward_hook(lambda _, __, found: seen.append(found))
     with torch.inference_mode():
         encoded, real = network.encoder(**batch(("audio",), [20, 6]))
-        tokens, lengths = network.decoder.transcribe(encoded, real, torch.tensor([9, 4]))
+        tokens, lengths, _ = network.decoder.transcribe(encoded, real, torch.tensor([9, 4]))
         steps = torch.cat(seen, dim=1)
         begun = torch.cat((torch.full((2, 1), EOS), tokens[:, :-1]), dim=1)
         network.decoder(begun, encoded, real)
@@ -214,7 +214,7 @@ def test_a_transcript_ends_where_the_network_ends_it_or_at_its_limit() -> None:
     nn.init.eye_(decoder.embed.weight)
     decoder.norm = Script(decoder, [[4, 5, EOS], [6], [7, EOS]])  # type: ignore[assignment]
     with torch.inference_mode():
-        tokens, lengths = decoder.transcribe(torch.zeros(3, 2, 32), None, torch.tensor([9, 4, 1]))
+        tokens, lengths, _ = decoder.transcribe(torch.zeros(3, 2, 32), None, torch.tensor([9, 4, 1]))
     assert lengths.tolist() == [2, 4, 1]
     assert tokens.tolist() == [[4, 5, PAD, PAD], [6, 6, 6, 6], [7, PAD, PAD, PAD]]
 
@@ -225,7 +225,7 @@ def test_a_transcript_has_one_token_at_least() -> None:
     nn.init.eye_(decoder.embed.weight)
     decoder.norm = Script(decoder, [[EOS], [PAD, EOS], [0, EOS]])  # type: ignore[assignment]
     with torch.inference_mode():
-        tokens, lengths = decoder.transcribe(torch.zeros(3, 2, 32), None, torch.tensor([3, 3, 3]))
+        tokens, lengths, _ = decoder.transcribe(torch.zeros(3, 2, 32), None, torch.tensor([3, 3, 3]))
     assert lengths.tolist() == [1, 1, 1]
     assert (tokens > EOS).all()
 

@@ -30,8 +30,8 @@ def step_of(table: Tensor) -> Step:
     return step
 
 
-def best_by_trying_all(table: Tensor, most: int) -> list[int]:
-    """Return the transcript of the highest log-probability a token, the end counted."""
+def best_by_trying_all(table: Tensor, most: int) -> tuple[list[int], float]:
+    """Return the transcript of the highest log-probability a token, the end counted, and that."""
     rated = table.log_softmax(dim=1)
     said = [token for token in range(TOKENS) if token not in (BOS, PAD, EOS)]
     tried = [path for n in range(1, most + 1) for path in itertools.product(said, repeat=n)]
@@ -41,16 +41,18 @@ def best_by_trying_all(table: Tensor, most: int) -> list[int]:
         pairs = itertools.pairwise((EOS, *path, EOS))
         return sum(float(rated[before, after]) for before, after in pairs) / (len(path) + 1)
 
-    return list(max(tried, key=mean))
+    best = max(tried, key=mean)
+    return list(best), mean(best)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_wide_beam_finds_the_best_transcript_of_all(seed: int) -> None:
     """With room for every transcript none is lost, whatever is decoded beside it."""
     table, most = bigrams(seed, 3), torch.tensor([4, 2, 3])
-    tokens, lengths = beam_search(step_of(table), most, 4**4)
+    tokens, lengths, rating = beam_search(step_of(table), most, 4**4)
     for clip in range(3):
-        expected = best_by_trying_all(table[clip], int(most[clip]))
+        expected, mean = best_by_trying_all(table[clip], int(most[clip]))
+        assert float(rating[clip]) == pytest.approx(mean, abs=1e-5)
         assert tokens[clip, : lengths[clip]].tolist() == expected
         assert (tokens[clip, lengths[clip] :] == PAD).all()
 
@@ -60,13 +62,26 @@ def test_a_beam_of_one_takes_the_likeliest_token_each_time(seed: int) -> None:
     """Ends included; at its limit a clip has no end of its own."""
     table, most = bigrams(seed, 4), torch.tensor([5, 1, 3, 9])
     found, expected = beam_search(step_of(table), most, 1), likeliest(step_of(table), most)
-    assert found[1].tolist() == expected[1].tolist()
-    assert found[0].tolist() == expected[0].tolist()
+    assert found.lengths.tolist() == expected.lengths.tolist()
+    assert found.tokens.tolist() == expected.tokens.tolist()
+    ended = expected.lengths < most
+    torch.testing.assert_close(found.rating[ended], expected.rating[ended])
+
+
+def test_the_likeliest_tokens_are_rated_by_their_mean_log_probability() -> None:
+    """The end counts where the network ended, and is not there at the limit; what comes after it does not."""
+    table, most = bigrams(1, 4), torch.tensor([6, 6, 2, 1])
+    tokens, lengths, rating = likeliest(step_of(table), most)
+    for clip, length in enumerate(lengths.tolist()):
+        said = [EOS, *tokens[clip, :length].tolist()] + [EOS] * (length < int(most[clip]))
+        rated = table[clip].log_softmax(dim=1)
+        pairs = [float(rated[before, after]) for before, after in itertools.pairwise(said)]
+        assert float(rating[clip]) == pytest.approx(sum(pairs) / len(pairs), abs=1e-5)
 
 
 def test_a_beam_may_be_wider_than_there_are_tokens() -> None:
     """What cannot be reached is not pursued."""
-    tokens, lengths = beam_search(step_of(bigrams(0, 1)), torch.tensor([1]), 50)
+    tokens, lengths, _ = beam_search(step_of(bigrams(0, 1)), torch.tensor([1]), 50)
     assert tokens.shape == (1, 1)
     assert lengths.tolist() == [1]
 
@@ -89,8 +104,9 @@ def test_each_transcript_goes_on_from_its_own_past() -> None:
 
     with torch.inference_mode():
         found, expected = network.decoder.transcribe(states, real, most, 3), beam_search(step, most, 3)
-    assert found[0].tolist() == expected[0].tolist()
-    assert found[1].tolist() == expected[1].tolist()
+    assert found.tokens.tolist() == expected.tokens.tolist()
+    assert found.lengths.tolist() == expected.lengths.tolist()
+    torch.testing.assert_close(found.rating, expected.rating)
 
 
 def test_clips_searched_together_give_what_they_give_alone() -> None:
@@ -107,3 +123,4 @@ def test_clips_searched_together_give_what_they_give_alone() -> None:
             length = int(alone["text_lengths"][0])
             assert int(whole["text_lengths"][row]) == length
             assert whole["text"][row, :length].tolist() == alone["text"][0, :length].tolist()
+            torch.testing.assert_close(whole["rating"][row], alone["rating"][0])

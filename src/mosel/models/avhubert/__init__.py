@@ -73,11 +73,13 @@ def avhubert(
         outputs=(
             Tensor("text", "UINT8", (-1,), (most_bytes,), lengths=True),
             Tensor("text_lengths", "INT64", ()),
+            Tensor("rating", "FP32", ()),
         ),
         load=functools.partial(load, shape, pieces, beam, checkpoint, seed or 0),
         samples=digits.samples if labelled else functools.partial(noise, shape),
         calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=word_score,
+        confidence=word_confidence,
         metric="1 - WER",
         precisions=PRECISIONS,
         max_batch=16 if size == "small" else 8,
@@ -110,6 +112,11 @@ def word_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") ->
         said, meant = bytes(text[:length]).decode(errors="replace").split(), str(label).split()
         scores.append((len(meant) - Levenshtein.distance(said, meant), len(meant)))
     return np.array(scores, np.float64)
+
+
+def word_confidence(outputs: "Mapping[str, NDArray[Any]]") -> "NDArray[np.float64]":
+    """Return the mean log-probability of a token of each transcript, (batch,)."""
+    return outputs["rating"].astype(np.float64)
 
 
 def noise(shape: Shape) -> Samples:

@@ -9,13 +9,16 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mosel.models.avhubert.search import Pair, beam_search, likeliest
+from mosel.models.avhubert.search import Transcripts, beam_search, likeliest
 from mosel.models.avhubert.shape import PAD, Shape
 from mosel.models.layers import sine_positions
 
 EPS = 1e-5
 FIRST_POSITION = PAD + 1
 """Published weights count positions from here."""
+
+Pair = tuple[Tensor, Tensor]
+"""Keys and values, each of shape (rows, heads, entries, width of a head)."""
 
 
 class Decoder(nn.Module):
@@ -47,8 +50,8 @@ class Decoder(nn.Module):
             hidden = layer(hidden, layer.look(states), real)
         return self._logits(hidden)
 
-    def transcribe(self, states: Tensor, real: Tensor | None, most: Tensor, beam: int = 1) -> Pair:
-        """Return tokens, (batch, longest), `PAD` behind the end, and their numbers, (batch,).
+    def transcribe(self, states: Tensor, real: Tensor | None, most: Tensor, beam: int = 1) -> Transcripts:
+        """Return what clips say.
 
         Args:
             states: of the encoder, (batch, frames, width).

@@ -35,7 +35,7 @@ class Aligned:
     digits: list[NDArray[np.int64]]
 
 
-def samples(split: Split = Split.TEST, count: int = 160, seed: int = 0) -> Samples:
+def samples(split: Split = Split.TEST, count: int = 240, seed: int = 0) -> Samples:
     """Return `count` clips of `split` and their transcripts; the same for the same seed."""
     drawn = drawing(split, count, np.random.default_rng([seed, split]))
     source = f"rows of AV-digits, {split.name.lower()} voices and images, {count} clips, seed {seed}"

@@ -32,15 +32,16 @@ class AVHubert(nn.Module):
         video: Tensor | None = None,
         video_lengths: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return `text`, UTF-8 bytes of shape (batch, longest), and `text_lengths`, (batch,), in bytes.
+        """Return `text`, UTF-8 bytes of shape (batch, longest), `text_lengths`, in bytes, and `rating`.
 
-        Parameters are as `SpeechEncoder.forward` takes them.
+        The rating is the mean log-probability of a token; it and the lengths are of shape (batch,). Parameters
+        are as `SpeechEncoder.forward` takes them.
         """
         states, real = self.encoder(audio, audio_lengths, video, video_lengths)
         frames = torch.full((len(states),), states.shape[1]) if real is None else real.sum(dim=1).cpu()
         most = torch.tensor([most_tokens(self.shape, each) for each in frames.tolist()], device=states.device)
-        tokens, lengths = self.decoder.transcribe(states, real, most, self.beam)
-        return self._as_bytes(tokens.tolist(), lengths.tolist())
+        found = self.decoder.transcribe(states, real, most, self.beam)
+        return {**self._as_bytes(found.tokens.tolist(), found.lengths.tolist()), "rating": found.rating}
 
     def fuse(self) -> None:
         """Merge normalisations into convolutions: the same outputs in eval mode, faster."""

@@ -5,13 +5,12 @@ is the decoder's business.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mosel.models.avhubert.shape import BOS, EOS, PAD
-
-Pair = tuple[Tensor, Tensor]
 
 Step = Callable[..., Tensor]
 """`step(tokens, number, order)`: logits of what follows, (batch, beam, vocabulary).
@@ -21,8 +20,22 @@ batch × beam, whose past each transcript goes on from; without it each goes on 
 """
 
 
-def likeliest(step: Step, most: Tensor) -> Pair:
-    """Return the likeliest token each time, (batch, longest), `PAD` behind the end; their numbers, (batch,).
+class Transcripts(NamedTuple):
+    """What was found for each clip of a batch.
+
+    Attributes:
+        tokens: (batch, longest), `PAD` behind the end.
+        lengths: how many they are, (batch,).
+        rating: the mean log-probability of a token, the end counted where it was found, (batch,).
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    rating: Tensor
+
+
+def likeliest(step: Step, most: Tensor) -> Transcripts:
+    """Return the transcripts of which each token is the likeliest after those before it.
 
     Args:
         step: of the decoder.
@@ -30,20 +43,22 @@ def likeliest(step: Step, most: Tensor) -> Pair:
     """
     found: list[Tensor] = []
     lengths, going = torch.zeros_like(most), torch.ones_like(most, dtype=torch.bool)
+    total, counted = torch.zeros(most.shape, device=most.device), torch.zeros_like(most)
     token = torch.full_like(most, EOS)
     while bool(going.any()):
-        logits = step(token.unsqueeze(1), len(found))[:, 0]
-        logits[:, _never(len(found))] = -torch.inf
-        token = logits.argmax(dim=1)
+        rated = step(token.unsqueeze(1), len(found))[:, 0].float().log_softmax(dim=1)
+        rated[:, _never(len(found))] = -torch.inf
+        best, token = rated.max(dim=1)
+        total, counted = total + best * going, counted + going
         going = going & (token != EOS)
         lengths = lengths + going
         found.append(token.masked_fill(~going, PAD))
         going = going & (lengths < most)
-    return torch.stack(found, dim=1)[:, : int(lengths.max())], lengths
+    return Transcripts(torch.stack(found, dim=1)[:, : int(lengths.max())], lengths, total / counted)
 
 
-def beam_search(step: Step, most: Tensor, beam: int) -> Pair:
-    """Return as `likeliest` does the transcripts of the highest log-probability a token, the end counted.
+def beam_search(step: Step, most: Tensor, beam: int) -> Transcripts:
+    """Return the transcripts of the highest rating among those that are pursued.
 
     A clip is done when as many transcripts have ended as are pursued, or when it has all the tokens that it may
     have.
@@ -105,12 +120,12 @@ class _Ends:
         self._ended = self._ended + counted.sum(dim=1)
         self.open = self.open & (self._ended < self._beam) & (number < self._most)
 
-    def best(self) -> Pair:
-        """Return the tokens, (batch, longest), `PAD` behind the end, and their numbers, (batch,)."""
+    def best(self) -> Transcripts:
+        """Return the best of each clip."""
         longest = max(1, int(self._lengths.max()))
         places = torch.arange(longest, device=self._most.device)
         behind = places >= self._lengths.unsqueeze(1)
-        return self._tokens[:, :longest].masked_fill(behind, PAD), self._lengths
+        return Transcripts(self._tokens[:, :longest].masked_fill(behind, PAD), self._lengths, self._score)
 
 
 def _rated(logits: Tensor, number: int, full: Tensor) -> Tensor:

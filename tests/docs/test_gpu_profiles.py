@@ -7,6 +7,7 @@ import pytest
 from mosel.core.errors import UsageError
 from mosel.core.tables import read_profile
 from mosel.models.registry import find
+from mosel.offline.journal import journal_path
 from tests.docs.test_pages import load_script
 
 WORDS = ("--device", "cpu", "--size", "small", "--models", "selfmm", "--precisions", "")
@@ -52,3 +53,29 @@ def test_what_a_model_does_not_offer_is_left_out() -> None:
     assert script.at(find("tbn"), ("float32", "int8")).precisions == ("float32",)
     with pytest.raises(UsageError, match="offers bfloat16, float16, float32"):
         script.at(find("tbn"), ("int8",))
+
+
+def test_an_interrupted_profile_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was timed stays in a journal beside the profile, and is not timed again."""
+    script = load_script("gpu_profiles")
+    words = (*WORDS[:-1], "float32", *LITTLE, "--output", str(tmp_path))
+    path = tmp_path / "selfmm-small-cpu.json"
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mosel.offline.session.Session.score", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            script.main(words)
+    assert not path.exists()
+    timed = journal_path(path).read_text().splitlines()[1:]
+    assert timed
+    assert all('"timed"' in line for line in timed)
+    capsys.readouterr()
+    script.main(words)
+    assert "going on from where an earlier run was interrupted" in capsys.readouterr().err
+    assert read_profile(path).profile.modes
+    assert not journal_path(path).exists()

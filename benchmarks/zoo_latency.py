@@ -97,6 +97,7 @@ def avhubert_pair() -> Pair:
         if isinstance(module, ConvNorm):
             module.fuse()
     network.lips.to(memory_format=torch.channels_last)
+    network.positions.by_spectrum()
     return network, other
 
 

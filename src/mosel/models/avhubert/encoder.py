@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mosel.models.avhubert.frontend import Lips
+from mosel.models.avhubert.positions import Positions
 from mosel.models.avhubert.shape import AUDIO_FEATURES, Shape
 from mosel.models.layers import Encoder, only_if_hiding
 
-KERNEL, GROUPS = 128, 16
 EPS = 1e-5
 
 
@@ -27,9 +27,7 @@ class SpeechEncoder(nn.Module):
         self.video = nn.Linear(self.lips.features, shape.width)
         self.joined = nn.LayerNorm(2 * shape.width, EPS)
         self.narrow = nn.Linear(2 * shape.width, shape.width)
-        self.positions = nn.Conv1d(shape.width, shape.width, KERNEL, padding=KERNEL // 2, groups=GROUPS)
-        nn.init.normal_(self.positions.weight, std=(4 / (KERNEL * shape.width)) ** 0.5)
-        nn.init.zeros_(self.positions.bias)  # type: ignore[arg-type]
+        self.positions = Positions(shape.width)
         self.drop = nn.Dropout(0.1)
         self.layers = Encoder(shape.depth, shape.width, shape.heads, shape.hidden, eps=EPS, dropout=0.1)
 
@@ -75,7 +73,7 @@ class SpeechEncoder(nn.Module):
         mixed = self.drop(self.narrow(self.joined(torch.cat((heard, seen), dim=2))))
         if real is not None:
             mixed = mixed * real.unsqueeze(2)
-        placed = functional.gelu(self.positions(mixed.transpose(1, 2))[:, :, :frames]).transpose(1, 2)
+        placed = functional.gelu(self.positions(mixed))
         states: Tensor = self.layers(self.drop(mixed + placed), real)
         return states
 

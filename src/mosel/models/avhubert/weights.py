@@ -95,7 +95,10 @@ def load_network(
         lay_in(network, checkpoint)
     network.fuse()
     network.encoder.lips.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return at_precision(network, device, precision, "avhubert")
+    ready = at_precision(network, device, precision, "avhubert")
+    if device == "cpu" and precision != "bfloat16":
+        ready.encoder.positions.by_spectrum()
+    return ready
 
 
 def lay_in(network: AVHubert, checkpoint: Path) -> None:

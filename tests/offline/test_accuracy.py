@@ -41,6 +41,16 @@ def test_the_bound_of_graded_scores_holds_nearly_always() -> None:
     assert 0.93 < np.mean(held) < 0.97
 
 
+def test_the_bound_of_a_share_is_that_of_a_bootstrap() -> None:
+    """Of micro-F1 on samples with some genres each: the fifth percentile over samples drawn again and again."""
+    rng = np.random.default_rng(0)
+    of = rng.integers(2, 12, 800).astype(np.float64)
+    scores = np.stack([rng.binomial(of.astype(int), np.clip(of / 14, 0.1, 0.9)), of], axis=1).astype(np.float64)
+    drawn = rng.integers(0, len(scores), (4000, len(scores)))
+    right, out_of = scores[:, 0][drawn].sum(axis=1), scores[:, 1][drawn].sum(axis=1)
+    assert lower_bound(scores) == pytest.approx(np.quantile(right / out_of, 0.05), abs=0.002)
+
+
 def test_one_graded_score_bounds_nothing() -> None:
     """A spread cannot be seen in a single number."""
     assert lower_bound(np.array([0.7])) == 0.0

@@ -57,7 +57,7 @@ class Peer:
 @contextmanager
 def running(peer: Peer, venvs: Path, scratch: Path) -> Iterator[str]:
     """Start a server, and yield where it is once it answers a call."""
-    port = _free_port()
+    port = free_port()
     words, environ = peer.prepare(scratch, venvs.resolve(), port)
     log = (scratch / "log").open("wb")
     process = subprocess.Popen(
@@ -92,7 +92,7 @@ def _wait(peer: Peer, url: str, process: "subprocess.Popen[bytes]", log: Path) -
             time.sleep(0.2)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -248,8 +248,8 @@ def _mlserver(folder: Path, venvs: Path, port: int) -> tuple[Words, Mapping[str,
     settings = {
         "host": "127.0.0.1",
         "http_port": port,
-        "grpc_port": _free_port(),
-        "metrics_port": _free_port(),
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
         "parallel_workers": 0,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -280,16 +280,21 @@ instance_group [{{ kind: KIND_CPU }}]
 
 
 def _triton(folder: Path, venvs: Path, port: int) -> tuple[Words, Mapping[str, str]]:
+    for name in ("noop", "bulk"):
+        (folder / "models" / name / "1").mkdir(parents=True)
+        (folder / "models" / name / "1/model.py").write_text(TRITON)
+        (folder / "models" / name / "config.pbtxt").write_text(TRITON_CONFIG.format(name=name))
+    return triton_command(folder, venvs, port)
+
+
+def triton_command(folder: Path, venvs: Path, port: int) -> tuple[Words, Mapping[str, str]]:
+    """Return the words that start Triton on `folder/models`, and its environment; copies its backends there."""
     packages = next((venvs / "pytriton/lib").glob("python3*/site-packages"))
     server = packages / "pytriton/tritonserver"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     shutil.copytree(server / "backends", folder / "backends")
     for file in (server / "python_backend_stubs" / python).iterdir():
         shutil.copy(file, folder / "backends/python")
-    for name in ("noop", "bulk"):
-        (folder / "models" / name / "1").mkdir(parents=True)
-        (folder / "models" / name / "1/model.py").write_text(TRITON)
-        (folder / "models" / name / "config.pbtxt").write_text(TRITON_CONFIG.format(name=name))
     words = [str(server / "bin/tritonserver"), "--model-repository", str(folder / "models")]
     words += ["--backend-directory", str(folder / "backends"), "--http-address", "127.0.0.1"]
     words += ["--http-port", str(port), "--allow-grpc", "false", "--allow-metrics", "false"]

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
 from mosel.core.errors import BadAnswerError, NotReadyError
 from mosel.core.types import Job
-from mosel.evaluation.client import Client
+from mosel.evaluation.client import Client, Reply
 from mosel.evaluation.payloads import Payload, Payloads
 from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
 from mosel.evaluation.results import JobResult, Run
@@ -38,6 +38,20 @@ LAST_QUESTION_S = 1.0
 
 PREBUILT_BYTES = 1 << 30
 """Bodies up to this total are made before the start; those beyond it just before each is sent."""
+
+
+class Sender(Protocol):
+    """Sends a job's body to a server; `client.Client`, or that of a server that is not ours."""
+
+    async def infer(self, payload: Payload) -> Reply:
+        """Return what came back."""
+
+
+class Maker(Protocol):
+    """Makes the bodies of jobs, one after the other."""
+
+    def make(self, job: Job) -> Payload:
+        """Return a job's body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +99,10 @@ async def replay(
         if not wait_s:  # before anything that takes long
             described = [await client.describe() for client in clients.values()]
         payloads = {model.name: Payloads(model, seed) for model in models}
-        ready = _prebuilt(payloads, workload.jobs)
+        ready = prebuilt(payloads, workload.jobs)
         if wait_s:
             described = [await _when_ready(client, until_s) for client in clients.values()]
-        sent = await _send_all(clients, payloads, ready, workload.jobs, give_up_s, on_answer)
+        sent = await send_all(clients, payloads, ready, workload.jobs, give_up_s, on_answer)
     return _recorded(workload, sent, models, payloads, described[0].get("parameters") or {})
 
 
@@ -110,14 +124,24 @@ async def _when_ready(client: Client, until_s: float) -> dict[str, Any]:
         raise problem from None
 
 
-async def _send_all(
-    clients: Mapping[str, Client],
-    payloads: Mapping[str, Payloads],
+async def send_all(
+    clients: Mapping[str, Sender],
+    payloads: Mapping[str, Maker],
     ready: deque[Payload],
     jobs: Sequence[Job],
     give_up_s: float | None,
     on_answer: Callable[[int], None],
 ) -> list[Sent]:
+    """Send each job at its own time, whatever became of the others, and return what came of each.
+
+    Args:
+        clients: by model.
+        payloads: make the bodies of those jobs that are not `ready`, by model.
+        ready: the bodies of the first jobs.
+        jobs: in order of arrival.
+        give_up_s: so long after the last arrival every job without an answer is given up; None waits for all.
+        on_answer: called with a job's number of requests when it has its outcome.
+    """
     sent: list[Sent] = []
     start_ns = monotonic_ns() + to_ns(LEAD_S)
     until_s = asyncio.get_running_loop().time() + LEAD_S + to_s(jobs[-1].arrival_ns)
@@ -134,7 +158,8 @@ async def _send_all(
     return sent
 
 
-def _prebuilt(payloads: Mapping[str, Payloads], jobs: Sequence[Job]) -> deque[Payload]:
+def prebuilt(payloads: Mapping[str, Maker], jobs: Sequence[Job]) -> deque[Payload]:
+    """Return the bodies of as many of the first jobs as memory should hold."""
     ready: deque[Payload] = deque()
     size = 0
     for job in jobs:
@@ -146,7 +171,7 @@ def _prebuilt(payloads: Mapping[str, Payloads], jobs: Sequence[Job]) -> deque[Pa
 
 
 async def _send(
-    client: Client, one: Sent, start_ns: int, until_s: float, on_answer: Callable[[], None]
+    client: Sender, one: Sent, start_ns: int, until_s: float, on_answer: Callable[[], None]
 ) -> None:
     try:
         async with asyncio.timeout_at(None if until_s == math.inf else until_s):

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.evaluation.arrivals import Recipe, capacity_rps, generate
+from mosel.evaluation.tenants import Tenant, parse_tenant, with_tenants
 from mosel.evaluation.traces import Counts, read_counts
 from mosel.evaluation.workload import Workload, format_workload, merged, write_workload
 
@@ -28,6 +29,7 @@ def workload(
     start: int = 0,
     speed: int = 1,
     latency_slo: str = "1.0",
+    tenant: tuple[str, ...] = (),
     lacking: float = 0.0,
     seed: int = 0,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
@@ -52,6 +54,8 @@ def workload(
         start: the trace's second to begin with.
         speed: this many seconds of the trace become one.
         latency_slo: seconds, or a multiple of the job's own latency with all modalities, as in 5x.
+        tenant: NAME:SHARE:SLO or NAME:SHARE:SLO:WEIGHT, repeated: a mixture of tenants, each with its share of
+            the jobs, its latency SLO (as --latency-slo, which it replaces) and its jobs' weight.
         lacking: share of jobs that lack one modality, 0 to 1.
         seed: of every draw; the same seed gives the same workload.
         output: the file to write; without it the workload goes to stdout.
@@ -76,7 +80,8 @@ def workload(
         )
         for place, table in enumerate(tables)
     ]
-    each = [generate(recipe, table, series) for recipe, table in zip(recipes, tables, strict=True)]
+    mixture = [parse_tenant(word) for word in tenant]
+    each = [_made(recipe, table, series, mixture) for recipe, table in zip(recipes, tables, strict=True)]
     made = each[0] if len(each) == 1 else merged(each)
     if output is None:
         sys.stdout.write(format_workload(made))
@@ -84,6 +89,11 @@ def workload(
         write_workload(made, output)
     if not quiet:
         sys.stderr.write(_note(made, each, span_s, tables) + "\n")
+
+
+def _made(recipe: Recipe, table: Profile, series: Counts | None, mixture: list[Tenant]) -> Workload:
+    made = generate(recipe, table, series)
+    return with_tenants(made, mixture, table, recipe.seed) if mixture else made
 
 
 def _series(kind: str, trace: Path | None, start: int, speed: int, models: int) -> Counts | None:

@@ -5,55 +5,35 @@ may be a function that makes it: with `lazy=True` it is called only if the serve
 """
 
 import http.client
-import json
 import select
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mosel.core.errors import (
-    BadAnswerError,
-    ExecutionError,
-    GoneError,
-    InputError,
-    MoselError,
-    NotReadyError,
-    RefusedError,
-    TooLargeError,
-    UnauthorizedError,
-    UnknownModelError,
-    UsageError,
+from mosel.client_wire import (
+    ANSWER_LIMIT_BYTES,
+    Answer,
+    Call,
+    Inputs,
+    Offer,
+    Parameter,
+    Reply,
+    Wire,
+    answer_of,
+    checked,
+    count_of,
+    counts_of,
+    made,
+    modalities_of,
+    offer_of,
+    read_within_limit,
+    too_large,
+    unreachable,
 )
-from mosel.models.base import DATATYPES
-from mosel.models.datatypes import BF16, from_wire
+from mosel.core.errors import UsageError
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
+__all__ = ["Answer", "AsyncClient", "Client", "Offer"]
+
 TIMEOUT_S = 600.0
-
-Array = NDArray[Any]
-Inputs = Mapping[str, Array | Callable[[], Array]]
-Parameter = bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The outputs of a job that ran, by name, each (requests, …), and its receipt (`docs/formats.md`)."""
-
-    outputs: Mapping[str, Array]
-    receipt: Mapping[str, Parameter]
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A place that the server holds: its id, the tensors that it wants, and for how many seconds."""
-
-    id: str
-    inputs: tuple[str, ...]
-    hold_s: float
 
 
 class Client:
@@ -76,8 +56,8 @@ class Client:
             raise UsageError(f"server {url!r}; expected an address as in http://127.0.0.1:8000")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
-        self._wire = _Wire(parts.path.rstrip("/"), model, api_key)
+        self._connection = kind(parts.hostname, _port(url), timeout=timeout_s)
+        self._wire = Wire(parts.path.rstrip("/"), model, api_key)
         self._of_modality: dict[str, str] = {}
 
     def __enter__(self) -> "Client":
@@ -109,19 +89,19 @@ class Client:
             parameters: `accuracy_slo`, `latency_slo_ms` and the others of `docs/formats.md`.
         """
         if not lazy:
-            return _answer(self._ask(self._wire.infer(_made(inputs, inputs), parameters, request_id)))
-        offer = self.offer(inputs, requests or _count(inputs), **parameters)
+            return answer_of(self._ask(self._wire.infer(made(inputs, inputs), parameters, request_id)))
+        offer = self.offer(inputs, requests or count_of(inputs), **parameters)
         return self.upload(offer, inputs, request_id)
 
     def offer(self, inputs: Iterable[str], requests: int, **parameters: Parameter) -> Offer:
         """Offer a job with these tensors, and return what the server wants of them."""
         if not self._of_modality:
-            self._of_modality = _modalities(self._ask(self._wire.describe()))
-        return _offered(self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
+            self._of_modality = modalities_of(self._ask(self._wire.describe()))
+        return offer_of(self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
     def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
         """Send what was wanted for an offer, and return the job's answer."""
-        return _answer(self._ask(self._wire.upload(offer, inputs, request_id)))
+        return answer_of(self._ask(self._wire.upload(offer, inputs, request_id)))
 
     def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
         """Say how right the answers to a job were, and return how many count for which mode.
@@ -130,17 +110,21 @@ class Client:
             request_id: the one that the job was sent with.
             scores: of each of its requests, in their order: whether it was right, or a number on 0..1.
         """
-        return _counted(self._ask(self._wire.feedback(request_id, scores)))
+        return counts_of(self._ask(self._wire.feedback(request_id, scores)))
 
-    def _ask(self, call: "_Call") -> "_Reply":
+    def _ask(self, call: "Call") -> "Reply":
         try:
             self._leave_if_closed()
             self._connection.request(call.method, call.path, call.body, call.headers)
             with self._connection.getresponse() as reply:
-                return _checked(_Reply(reply.status, dict(reply.getheaders()), reply.read()))
+                content = reply.read(ANSWER_LIMIT_BYTES + 1)
+                if len(content) > ANSWER_LIMIT_BYTES:
+                    self._connection.close()
+                    raise too_large()
+                return checked(Reply(reply.status, dict(reply.getheaders()), content))
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise _unreachable(self._url, error) from error
+            raise unreachable(self._url, error) from error
 
     def _leave_if_closed(self) -> None:
         """Close a connection that the server has closed while it was idle, so that the call opens another."""
@@ -155,11 +139,12 @@ class AsyncClient:
     def __init__(self, url: str, model: str, api_key: str = "", timeout_s: float = TIMEOUT_S) -> None:
         import aiohttp  # an optional extra
 
+        _port(url)
         self._url = url.rstrip("/")
         self._lost = (aiohttp.ClientError, OSError, TimeoutError)
         timeout, connector = aiohttp.ClientTimeout(timeout_s), aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector)
-        self._wire = _Wire("", model, api_key)
+        self._wire = Wire("", model, api_key)
         self._of_modality: dict[str, str] = {}
 
     async def __aenter__(self) -> "AsyncClient":
@@ -183,208 +168,36 @@ class AsyncClient:
     ) -> Answer:
         """Run a job and return its answer; see `Client.infer`. Cancelling cancels the job."""
         if not lazy:
-            return _answer(await self._ask(self._wire.infer(_made(inputs, inputs), parameters, request_id)))
-        offer = await self.offer(inputs, requests or _count(inputs), **parameters)
+            return answer_of(await self._ask(self._wire.infer(made(inputs, inputs), parameters, request_id)))
+        offer = await self.offer(inputs, requests or count_of(inputs), **parameters)
         return await self.upload(offer, inputs, request_id)
 
     async def offer(self, inputs: Iterable[str], requests: int, **parameters: Parameter) -> Offer:
         """Offer a job with these tensors, and return what the server wants of them."""
         if not self._of_modality:
-            self._of_modality = _modalities(await self._ask(self._wire.describe()))
-        return _offered(await self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
+            self._of_modality = modalities_of(await self._ask(self._wire.describe()))
+        return offer_of(await self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
     async def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
         """Send what was wanted for an offer, and return the job's answer."""
-        return _answer(await self._ask(self._wire.upload(offer, inputs, request_id)))
+        return answer_of(await self._ask(self._wire.upload(offer, inputs, request_id)))
 
     async def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
         """Say how right the answers to a job were; see `Client.feedback`."""
-        return _counted(await self._ask(self._wire.feedback(request_id, scores)))
+        return counts_of(await self._ask(self._wire.feedback(request_id, scores)))
 
-    async def _ask(self, call: "_Call") -> "_Reply":
+    async def _ask(self, call: "Call") -> "Reply":
         try:
             async with self._session.request(
                 call.method, self._url + call.path, data=call.body, headers=call.headers
             ) as reply:
-                return _checked(_Reply(reply.status, reply.headers, await reply.read()))
+                return checked(Reply(reply.status, reply.headers, await read_within_limit(reply)))
         except self._lost as error:
-            raise _unreachable(self._url, error) from error
+            raise unreachable(self._url, error) from error
 
 
-def read_outputs(described: Sequence[Mapping[str, Any]], tail: memoryview) -> dict[str, Array]:
-    """Return the tensors that an answer describes; `tail` is what follows its JSON object."""
-    outputs: dict[str, Array] = {}
-    for each in described:
-        datatype = each["datatype"]
-        if "data" in each:
-            array = np.array(each["data"], DATATYPES[datatype])
-        else:
-            size = each["parameters"]["binary_data_size"]
-            array, tail = from_wire(tail[:size], datatype), tail[size:]
-        outputs[each["name"]] = array.reshape(each["shape"])
-    return outputs
-
-
-class _Call(NamedTuple):
-    method: str
-    path: str
-    body: bytes | None
-    headers: dict[str, str]
-
-
-class _Reply(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    def header(self, name: str) -> str | None:
-        """Return a header, however it is spelt."""
-        return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
-
-    def told(self) -> tuple[dict[str, Any], memoryview]:
-        """Return the JSON object and what follows it."""
-        end = int(self.header(HEADER_LENGTH) or len(self.content))
-        try:
-            found = json.loads(self.content[:end])
-        except ValueError as error:
-            raise BadAnswerError(
-                f"status {self.status}: the answer is no JSON; is this a mosel server?"
-            ) from error
-        if not isinstance(found, dict):
-            raise BadAnswerError(f"status {self.status}: the answer is no JSON object; is this a mosel server?")
-        return found, memoryview(self.content)[end:]
-
-
-class _Wire:
-    """How calls look on the wire."""
-
-    def __init__(self, base: str, model: str, api_key: str) -> None:
-        self._model = f"{base}/v2/models/{quote(model, safe='')}"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-
-    def describe(self) -> _Call:
-        return _Call("GET", self._model, None, self._headers)
-
-    def offer(
-        self,
-        requests: int,
-        inputs: Iterable[str],
-        of_modality: Mapping[str, str],
-        parameters: Mapping[str, Parameter],
-    ) -> _Call:
-        inputs = list(inputs)
-        unknown = [name for name in inputs if name not in of_modality]
-        if unknown:
-            raise InputError(
-                f"the model has no input {unknown[0]!r}; expected some of {', '.join(of_modality)}"
-            )
-        modalities = list(dict.fromkeys(of_modality[name] for name in inputs))
-        told = {"requests": requests, "modalities": modalities, "parameters": parameters}
-        return _Call("POST", f"{self._model}/offer", json.dumps(told).encode(), self._headers)
-
-    def feedback(self, request_id: str, scores: Sequence[float]) -> _Call:
-        told = {"id": request_id, "scores": [float(score) for score in scores]}
-        return _Call("POST", f"{self._model}/feedback", json.dumps(told).encode(), self._headers)
-
-    def upload(self, offer: Offer, inputs: Inputs, request_id: str) -> _Call:
-        return self.infer(_made(inputs, offer.inputs), {"offer": offer.id}, request_id)
-
-    def infer(self, inputs: Mapping[str, Array], parameters: Mapping[str, Parameter], request_id: str) -> _Call:
-        described, raw = [], []
-        for name, array in inputs.items():
-            datatype = _NAMES.get(array.dtype.name)
-            if datatype is None:
-                raise InputError(f"input {name!r} is {array.dtype}; expected one of {', '.join(_NAMES)}")
-            raw.append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
-            described.append(
-                {
-                    "name": name,
-                    "datatype": datatype,
-                    "shape": array.shape,
-                    "parameters": {"binary_data_size": len(raw[-1])},
-                }
-            )
-        told: dict[str, Any] = {"inputs": described, "parameters": {**parameters, "binary_data_output": True}}
-        if request_id:
-            told["id"] = request_id
-        head = json.dumps(told).encode()
-        headers = {
-            **self._headers,
-            HEADER_LENGTH: str(len(head)),
-            "Content-Type": "application/octet-stream",
-        }
-        return _Call("POST", f"{self._model}/infer", b"".join((head, *raw)), headers)
-
-
-_NAMES = {numpy_name: name for name, numpy_name in DATATYPES.items() if name != BF16} | {"bfloat16": BF16}
-"""Data types by the names that arrays have for theirs; `bfloat16` is that of the package `ml_dtypes`."""
-_ERRORS: dict[int, type[MoselError]] = {
-    400: InputError,
-    401: UnauthorizedError,
-    404: UnknownModelError,
-    410: GoneError,
-    413: TooLargeError,
-}
-
-
-def _checked(reply: _Reply) -> _Reply:
-    """Return a good answer; raise what another one means."""
-    if reply.status == http.client.OK:
-        return reply
-    message = str(reply.told()[0].get("error", "no reason given"))
-    if reply.status == http.client.SERVICE_UNAVAILABLE:
-        after = reply.header("Retry-After") or ""
-        raise RefusedError(message, float(after) if after.isdecimal() else 1.0)  # a proxy may name a date
-    raise _ERRORS.get(reply.status, ExecutionError)(message)
-
-
-def _answer(reply: _Reply) -> Answer:
-    found, tail = reply.told()
+def _port(url: str) -> int | None:
     try:
-        return Answer(read_outputs(found["outputs"], tail), found["parameters"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadAnswerError(f"the answer's outputs cannot be read: {error}") from error
-
-
-def _offered(reply: _Reply) -> Offer:
-    found, _ = reply.told()
-    try:
-        return Offer(found["offer"], tuple(found["inputs"]), found["hold_ms"] / 1000)
-    except (KeyError, TypeError) as error:
-        raise BadAnswerError(f"the answer to an offer cannot be read: {error}") from error
-
-
-def _counted(reply: _Reply) -> dict[str, int]:
-    found, _ = reply.told()
-    try:
-        return dict(found["counted"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadAnswerError(f"the answer to a feedback cannot be read: {error}") from error
-
-
-def _modalities(reply: _Reply) -> dict[str, str]:
-    found, _ = reply.told()
-    try:
-        return {tensor["name"]: tensor["parameters"]["modality"] for tensor in found["inputs"]}
-    except (KeyError, TypeError) as error:
-        raise BadAnswerError(f"the model's metadata names no modalities: {error}; is this mosel?") from error
-
-
-def _made(inputs: Inputs, names: Iterable[str]) -> dict[str, Array]:
-    found = {}
-    for name in names:
-        value = inputs[name]
-        found[name] = value() if callable(value) else np.asarray(value)
-    return found
-
-
-def _count(inputs: Inputs) -> int:
-    sizes = [len(value) for value in inputs.values() if not callable(value)]
-    if not sizes:
-        raise UsageError("every input is a function; say how many requests there are: requests=")
-    return sizes[0]
-
-
-def _unreachable(url: str, error: Exception) -> NotReadyError:
-    reason = str(error) or type(error).__name__
-    return NotReadyError(f"{url}: cannot be reached: {reason}; is `mosel serve` running there?")
+        return urlsplit(url).port
+    except ValueError as error:
+        raise UsageError(f"server {url!r}: {error}; expected an address as in http://127.0.0.1:8000") from error

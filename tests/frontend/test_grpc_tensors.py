@@ -6,7 +6,7 @@ import pytest
 from mosel.core.errors import InputError
 from mosel.frontend.grpc_tensors import LISTS, call_of, write_outputs
 from mosel.frontend.oip import message
-from mosel.models.base import DATATYPES, Tensor
+from mosel.models.base import BYTES, DATATYPES, Tensor
 
 RAW = b"\0\0\x80\x3f"
 
@@ -23,6 +23,8 @@ def request_of(**changes: Any) -> Any:
 def test_round_trip(datatype: str, raw: bool) -> None:
     """Every data type comes back as it was sent, raw and as lists; what has no list comes raw."""
     values = np.array([[0, 1], [1, 0]], DATATYPES[datatype])
+    if datatype == BYTES:
+        values = np.array([[b"", b"\xff\0"], [b"a", b"b" * 300]], object)
     reply = message("ModelInferResponse")()
     write_outputs(reply, [(Tensor("x", datatype, (2,)), values)], raw=raw)
     assert bool(reply.raw_output_contents) == (raw or datatype not in LISTS)
@@ -51,6 +53,10 @@ def test_round_trip(datatype: str, raw: bool) -> None:
         ({"datatype": "FP16"}, [], "FP16 has no list in contents; use raw_input_contents"),
         ({"contents": {"int_contents": [1]}}, [], "contents has int_contents; FP32 is in fp32_contents"),
         ({"contents": {"fp32_contents": [1, 2]}}, [], "data has 2 values; shape (1,) takes 1"),
+        ({"datatype": "BYTES"}, [b"\2\0\0\0a"], "value 0 of BYTES ends behind the last of 5 bytes"),
+        ({"datatype": "BYTES", "shape": [1 << 30]}, [b""], "1,073,741,824 values of BYTES; expected at most"),
+        ({"datatype": "BYTES", "contents": {"int_contents": [1]}}, [], "BYTES is in bytes_contents"),
+        ({"datatype": "BYTES", "contents": {"bytes_contents": [b"", b""]}}, [], "data has 2 values"),
         ({"datatype": "INT8", "contents": {"int_contents": [300]}}, [], "out of range"),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call
 from mosel.frontend.protocol import Request, decode, encode
-from mosel.models.base import DATATYPES, Tensor
+from mosel.models.base import BYTES, DATATYPES, Tensor
 from mosel.models.datatypes import from_wire, to_wire
 
 FLOATS = ("FP16", "FP32", "FP64")
@@ -47,8 +47,9 @@ def binary(arrays: dict[str, tuple[str, Any]], tail: bytes | None = None) -> tup
 @given(data=st.data())
 def test_raw_round_trip(datatype: str, data: st.DataObject) -> None:
     """A raw tensor of any type and shape arrives as it was sent, and an output travels back the same."""
-    dtype = DATATYPES[datatype]
-    array = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)))
+    dtype, shapes = DATATYPES[datatype], hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4)
+    values = st.binary(max_size=5) if datatype == BYTES else None
+    array = data.draw(hnp.arrays(dtype, shapes, elements=values))
     array = from_wire(to_wire(array, datatype).tobytes(), datatype).reshape(
         array.shape
     )  # what the type can hold
@@ -71,7 +72,7 @@ def test_raw_is_not_copied() -> None:
     assert np.shares_memory(array, np.frombuffer(raw, np.uint8))
 
 
-@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize("datatype", [name for name in DATATYPES if name != BYTES])
 def test_json_round_trip(datatype: str) -> None:
     """A tensor written as JSON, flat or nested, arrives with its type; an output is written flat."""
     array = np.array([[0, 1, 1], [1, 0, 1]], DATATYPES[datatype])
@@ -87,6 +88,21 @@ def test_json_round_trip(datatype: str) -> None:
         "parameters": {"p": 1.5},
         "outputs": [{"name": "y", "datatype": datatype, "shape": [2, 3], "data": array.reshape(-1).tolist()}],
     }
+
+
+def test_bytes_as_json() -> None:
+    """Texts, flat or nested, arrive as their UTF-8 and leave as texts; what is no text leaves raw."""
+    array = np.array([[b"a\xc3\xa9", b""], [b"\x00", b"d"]], object)
+    for data in ([["aé", ""], ["\x00", "d"]], ["aé", "", "\x00", "d"]):
+        found = decode(body([entry(data, [2, 2], "BYTES")]), None).call.inputs[0].array
+        assert found.tolist() == array.tolist()
+    request = Request(Call(()), {}, raw_default=False)
+    reply = encode({}, {}, [(Tensor("y", "BYTES", (2,)), array)], request)
+    assert reply.header_length is None
+    assert json.loads(reply.content)["outputs"][0]["data"] == ["aé", "", "\x00", "d"]
+    array[0, 0] = b"\xff"
+    reply = encode({}, {}, [(Tensor("y", "BYTES", (2,)), array)], request)
+    assert reply.content[reply.header_length :] == to_wire(array, BYTES).tobytes()
 
 
 def test_raw_bool() -> None:
@@ -158,7 +174,12 @@ def test_output_takes_its_declared_type() -> None:
         (body([entry([-1], [1], "UINT64")]), None, "expected 0 to"),
         (body([entry([2**64], [1], "UINT64")]), None, "no list of whole numbers|expected 0 to"),
         (body([entry([1e6], [1], "FP16")]), None, "out of range of FP16"),
-        (body([entry([1], [1], "BYTES")]), None, "datatype 'BYTES'; expected one of BOOL"),
+        (body([entry([1], [1], "TEXT")]), None, "datatype 'TEXT'; expected one of BOOL"),
+        (body([entry([1], [1], "BYTES")]), None, "no list of texts"),
+        (body([entry([None], [1], "BYTES")]), None, "no list of texts"),
+        (body([entry([["a"], "b"], [2], "BYTES")]), None, "nests lists unevenly"),
+        (body([entry(["a"], [2], "BYTES")]), None, r"data has 1 values; shape \[2\] takes 2"),
+        (body([entry([], [0], "BYTES"), entry([], [256, 257], "BYTES")]), None, "65,792 values of BYTES"),
         (body([entry([1], [-1])]), None, "Expected `int` >= 0"),
         (body([entry([1], [1])], parameters={"binary_data_output": 1}), None, "expected true or false"),
         (
@@ -203,6 +224,24 @@ def test_bad_tails(tail: bytes, said: str) -> None:
     raw, length = binary({"x": ("FP32", np.zeros(2, "float32"))}, tail)
     with pytest.raises(InputError, match=said):
         decode(raw, length)
+
+
+@pytest.mark.parametrize(
+    ("tail", "said"),
+    [
+        (b"\1\0\0\0a", "binary_data_size is 5; BYTES of shape .* takes 8 bytes at least"),
+        (b"\1\0\0\0a\0\0\0", "value 1 of BYTES ends behind"),
+        (b"\1\0\0\0a\1\0\0\0", "value 1 of BYTES ends behind"),
+        (b"\1\0\0\0a\xff\xff\xff\xff", "value 1 of BYTES ends behind"),
+        (b"\0" * 12, "data has 3 values; shape .* takes 2"),
+    ],
+)
+def test_bad_raw_bytes(tail: bytes, said: str) -> None:
+    """Lengths in front of values of BYTES that do not add up are refused."""
+    given = {"name": "x", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(tail)}}
+    head = body([given])
+    with pytest.raises(InputError, match=said):
+        decode(head + tail, len(head))
 
 
 @pytest.mark.parametrize(

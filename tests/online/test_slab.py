@@ -12,7 +12,7 @@ from mosel.online.slab import ALIGNMENT, PAGE_BYTES, Slab
 
 Tensors = dict[str, list[np.ndarray[Any, Any]]]
 
-dtypes = st.sampled_from(["bool", "uint8", "int16", "int64", "float16", "float32", "float64"])
+dtypes = st.sampled_from(["bool", "uint8", "int16", "int64", "float16", "float32", "float64", "object"])
 trailing = st.lists(st.integers(1, 4), max_size=2).map(tuple)
 
 
@@ -27,7 +27,10 @@ def tensors(draw: st.DrawFn) -> Tensors:
         dtype, shape = draw(dtypes), draw(trailing)
         alike = st.tuples(*[st.integers(1, 4)] * len(shape))
         shapes = [draw(alike) if ragged else shape for _ in rows]
-        made[name] = [draw(hnp.arrays(dtype, (n, *s))) for n, s in zip(rows, shapes, strict=True)]
+        values = st.binary(max_size=5) if dtype == "object" else None
+        made[name] = [
+            draw(hnp.arrays(dtype, (n, *s), elements=values)) for n, s in zip(rows, shapes, strict=True)
+        ]
     return made
 
 

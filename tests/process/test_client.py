@@ -1,7 +1,9 @@
 """The client library against a real server."""
 
+import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from urllib.request import urlopen
 
@@ -10,12 +12,14 @@ import pytest
 
 from mosel.client import AsyncClient, Client
 from mosel.core.errors import (
+    BadAnswerError,
     ExecutionError,
     GoneError,
     InputError,
     NotReadyError,
     RefusedError,
     UnknownModelError,
+    UsageError,
 )
 from tests.process.serving import RAISES, Server, tokens
 
@@ -127,3 +131,53 @@ def test_names_to_offer_may_come_one_by_one(server: Server) -> None:
     with Client(server.url, "small") as client:
         offer = client.offer((name for name in ["wave"]), 1)
         assert offer.inputs == ("wave",)
+
+
+@contextlib.contextmanager
+def answering(raw: bytes) -> Iterator[str]:
+    """Answer one connection with these bytes, whatever it asks; yields the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(raw)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "said"),
+    [
+        (b"", b"{}" + b" " * 100, "over 64 bytes"),
+        (b"", b"[]", "no JSON object"),
+        (b"", b"\xff", "no JSON"),
+        (b"Inference-Header-Content-Length: x\r\n", b"{}", "is 'x'; expected at most the 2 bytes"),
+        (b"Inference-Header-Content-Length: -1\r\n", b"{}", "expected at most the 2 bytes"),
+        (b"Inference-Header-Content-Length: 3\r\n", b"{}", "expected at most the 2 bytes"),
+    ],
+)
+async def test_answers_that_are_none(
+    head: bytes, body: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer over the limit, or that is not the protocol's, is an error that says so, of both clients."""
+    monkeypatch.setattr("mosel.client.ANSWER_LIMIT_BYTES", 64)
+    monkeypatch.setattr("mosel.client_wire.ANSWER_LIMIT_BYTES", 64)
+    raw = b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+    with answering(raw) as url, Client(url, "small") as client, pytest.raises(BadAnswerError, match=said):
+        client.infer({"wave": WAVE})
+    with answering(raw) as url:
+        async with AsyncClient(url, "small") as other:
+            with pytest.raises(BadAnswerError, match=said):
+                await other.infer({"wave": WAVE})
+
+
+async def test_addresses_that_are_none() -> None:
+    """A port that is no port is the caller's mistake."""
+    for make in (Client, AsyncClient):
+        with pytest.raises(UsageError, match="expected an address"):
+            make("http://127.0.0.1:eighty", "small")

@@ -14,11 +14,10 @@ import aiohttp
 import orjson
 from numpy.typing import NDArray
 
-from mosel.client import read_outputs
+from mosel.client_wire import read_outputs, read_within_limit
 from mosel.core.errors import BadAnswerError, ExecutionError, NotReadyError, UnknownModelError, UsageError
 from mosel.evaluation.payloads import HEADER_LENGTH, Payload
 
-ANSWER_LIMIT_BYTES = 1 << 28
 LARGE_BYTES = 1 << 20
 """From here on a body goes out piece by piece, so that others do not wait for it."""
 
@@ -82,14 +81,14 @@ class Client:
         }
         body = payload.body if len(payload.body) < LARGE_BYTES else io.BytesIO(payload.body)
         async with self._session.post(f"{self._model}/infer", data=body, headers=headers) as response:
-            raw = await _body(response)
+            raw = await read_within_limit(response)
             told = response.headers.get(HEADER_LENGTH)
         return _decoded(response.status, raw, told)
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         try:
             async with self._session.get(url) as response:
-                return response.status, _object(await _body(response))
+                return response.status, _object(await read_within_limit(response))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             raise NotReadyError(
@@ -108,16 +107,6 @@ def server_url(text: str) -> str:
     if scheme not in ("http", "https") or not rest.strip("/"):
         raise UsageError(f"server {text!r}; expected an address as in http://127.0.0.1:8000")
     return url.rstrip("/")
-
-
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
-    async for part in response.content.iter_any():
-        parts.append(part)
-        size += len(part)
-        if size > ANSWER_LIMIT_BYTES:
-            raise BadAnswerError(f"the answer is over {ANSWER_LIMIT_BYTES:,} bytes")
-    return b"".join(parts)
 
 
 def _decoded(status: int, raw: bytes, told: str | None) -> Reply:

@@ -133,7 +133,7 @@ def _gathered(
         return np.asarray(values[indices], dtype)
     chosen = [np.asarray(values[index], dtype) for index in indices]
     shape = tuple(int(size) for size in np.max([each.shape for each in chosen], axis=0))
-    padded = np.full((len(chosen), *shape), tensor.pad, dtype)
+    padded = np.full((len(chosen), *shape), tensor.filler, dtype)
     for row, each in zip(padded, chosen, strict=True):
         row[tuple(slice(size) for size in each.shape)] = each
     return padded

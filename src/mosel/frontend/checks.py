@@ -15,7 +15,7 @@ from mosel.core.tables import Profile
 from mosel.core.types import Job
 from mosel.frontend.calls import Call, Input
 from mosel.frontend.parameters import Defaults, Wishes, read_parameters
-from mosel.models.base import Model, Tensor
+from mosel.models.base import BYTES, Model, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +221,10 @@ def _check_tensor(given: Input, modality: str, tensor: Tensor) -> None:
     )
     if not fits:
         raise InputError(f"{where}: shape is {list(shape)}; expected {_expected(tensor)}")
+    if tensor.datatype == BYTES:
+        most = max(map(len, given.array.reshape(-1).tolist()), default=0)
+        if most > tensor.most_bytes:
+            raise InputError(f"{where}: a value has {most:,} bytes; expected at most {tensor.most_bytes:,}")
 
 
 def _expected(tensor: Tensor) -> str:

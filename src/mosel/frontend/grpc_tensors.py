@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import InputError
 from mosel.frontend.calls import Call, Input, Parameter
-from mosel.frontend.tensors import MOST_DIMENSIONS, from_raw, from_values, raw_size
-from mosel.models.base import Tensor
-from mosel.models.datatypes import to_wire
+from mosel.frontend.tensors import MOST_DIMENSIONS, check_counts, from_raw, from_values, size_problem
+from mosel.models.base import BYTES, Tensor
+from mosel.models.datatypes import held, to_wire
 
 LISTS = {
     "BOOL": "bool_contents",
@@ -30,6 +30,7 @@ LISTS = {
     "UINT64": "uint64_contents",
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
 }
 """Where a tensor's values stand in `contents`, by its data type."""
 
@@ -116,6 +117,7 @@ def _inputs(request: Any) -> tuple[Input, ...]:
             f"{len(raw)} raw_input_contents for {len(request.inputs)} inputs; expected one for each, or none"
         )
     declared = [_declared(tensor) for tensor in request.inputs]
+    check_counts(declared)
     arrays = (
         [_from_raw(*pair) for pair in zip(declared, request.inputs, raw, strict=True)]
         if raw
@@ -145,11 +147,11 @@ def _from_raw(declared: _Declared, tensor: Any, raw: bytes) -> NDArray[Any]:
         raise InputError(
             f"input {tensor.name!r}: has both contents and raw_input_contents; expected one of them"
         )
-    wanted = raw_size(declared)
-    if len(raw) != wanted:
+    problem = size_problem(declared, len(raw))
+    if problem:
         raise InputError(
             f"input {tensor.name!r}: raw_input_contents has {len(raw)} bytes; "
-            f"{declared.datatype} of shape {list(declared.shape)} takes {wanted}"
+            f"{declared.datatype} of shape {list(declared.shape)} {problem}"
         )
     return from_raw(declared, raw)
 
@@ -158,7 +160,7 @@ def _from_lists(declared: _Declared, tensor: Any) -> NDArray[Any]:
     wanted = LISTS.get(declared.datatype)
     filled = [field.name for field, _ in tensor.contents.ListFields()]
     if wanted is None:
-        raw_size(declared)  # a data type that there is not is another mistake
+        size_problem(declared, 0)  # a data type that there is not is another mistake
         raise InputError(
             f"input {tensor.name!r}: {declared.datatype} has no list in contents; use raw_input_contents"
         )
@@ -166,6 +168,8 @@ def _from_lists(declared: _Declared, tensor: Any) -> NDArray[Any]:
         raise InputError(
             f"input {tensor.name!r}: contents has {', '.join(filled)}; {declared.datatype} is in {wanted}"
         )
+    if declared.datatype == BYTES:
+        return from_values(declared, held(tensor.contents.bytes_contents))
     return from_values(declared, np.array(getattr(tensor.contents, wanted), _LIST_DTYPES[wanted]))
 
 

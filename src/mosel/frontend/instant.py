@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mosel.core.clock import monotonic_ns
 from mosel.core.states import Reason, State
 from mosel.core.types import Batch, Job, Receipt
-from mosel.models.base import Model
+from mosel.models.base import BYTES, Model
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Answer, Snapshot
 
@@ -59,7 +59,10 @@ def zeros(model: Model) -> Callable[[Job, Inputs], Answer]:
         receipt = Receipt(
             job, State.SERVED, Reason.ON_TIME, "served", job.arrival_ns, job.arrival_ns, job.accuracy_slo
         )
-        outputs = {t.name: np.zeros((job.requests, *t.shape), t.dtype) for t in model.outputs}
+        outputs = {
+            t.name: np.full((job.requests, *t.shape), b"" if t.datatype == BYTES else 0, t.dtype)
+            for t in model.outputs
+        }
         return Answer(receipt, outputs)
 
     return answer

@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call, Input, Parameter, of_tenant
 from mosel.frontend.offers import OfferBody
-from mosel.frontend.tensors import MOST_DIMENSIONS, from_raw, from_values, raw_size
-from mosel.models.base import Tensor
+from mosel.frontend.tensors import (
+    MOST_DIMENSIONS,
+    check_counts,
+    from_raw,
+    from_texts,
+    from_values,
+    size_problem,
+)
+from mosel.models.base import BYTES, Tensor
 from mosel.models.datatypes import to_wire
 
 JSON_LIMIT_BYTES = 8 << 20
@@ -106,15 +113,22 @@ def encode(
     outputs: Sequence[tuple[Tensor, NDArray[Any]]],
     request: Request,
 ) -> Body:
-    """Encode an inference response: `head` (model name, version, id), the parameters and the outputs."""
+    """Encode an inference response: `head` (model name, version, id), the parameters and the outputs.
+
+    An output of BYTES that is no text travels raw, whatever was asked for: JSON cannot hold it.
+    """
     described: list[dict[str, Any]] = []
     tail: list[memoryview] = []
     for tensor, values in outputs:
         entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(values.shape)}
-        if request.raw.get(tensor.name, request.raw_default):
+        wanted = request.raw.get(tensor.name, request.raw_default)
+        texts = None if wanted or tensor.datatype != BYTES else _texts(values)
+        if wanted or (tensor.datatype == BYTES and texts is None):
             array = to_wire(values, tensor.datatype)
             entry["parameters"] = {"binary_data_size": array.nbytes}
             tail.append(array.reshape(-1).view(np.uint8).data)
+        elif texts is not None:
+            entry["data"] = texts
         else:
             entry["data"] = np.ascontiguousarray(values, tensor.dtype).reshape(-1)
         described.append(entry)
@@ -174,6 +188,7 @@ def _decode_json(raw: memoryview) -> _RequestBody:
 def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, ...]:
     found = []
     offset = 0
+    check_counts(tensors)
     for tensor in tensors:
         if tensor.parameters.shared_memory_region is not None:
             raise InputError(
@@ -181,7 +196,7 @@ def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, .
             )
         size = tensor.parameters.binary_data_size
         if size is None:
-            array = from_values(tensor, _parse_data(tensor))
+            array = _from_json(tensor)
         else:
             array = _from_body(tensor, size, rest[offset : offset + size])
             offset += size
@@ -195,29 +210,38 @@ def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, .
 
 
 def _from_body(tensor: _InputTensor, size: int, raw: memoryview) -> NDArray[Any]:
-    wanted = raw_size(tensor)
+    problem = size_problem(tensor, size)
     if tensor.data:
         raise InputError(f"input {tensor.name!r}: has both data and binary_data_size; expected one of them")
-    if size != wanted:
+    if problem:
         raise InputError(
             f"input {tensor.name!r}: binary_data_size is {size}; "
-            f"{tensor.datatype} of shape {tensor.shape} takes {wanted} bytes"
+            f"{tensor.datatype} of shape {tensor.shape} {problem}"
         )
-    if len(raw) != wanted:
-        raise InputError(f"input {tensor.name!r}: only {len(raw)} of its {wanted} bytes are in the body")
+    if len(raw) != size:
+        raise InputError(f"input {tensor.name!r}: only {len(raw)} of its {size} bytes are in the body")
     return from_raw(tensor, raw)
 
 
-def _parse_data(tensor: _InputTensor) -> NDArray[Any]:
+def _from_json(tensor: _InputTensor) -> NDArray[Any]:
     if not tensor.data:
         raise InputError(f"input {tensor.name!r}: has neither data nor binary_data_size; expected one of them")
     try:
         values = msgspec.json.decode(tensor.data)
         if not isinstance(values, list):
             raise InputError(f"input {tensor.name!r}: data is no list; expected its values row by row")
-        return np.asarray(values)
+        array = None if tensor.datatype == BYTES else np.asarray(values)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
         raise InputError(f"input {tensor.name!r}: data cannot be read: {error}") from error
+    return from_texts(tensor, values) if array is None else from_values(tensor, array)
+
+
+def _texts(values: NDArray[Any]) -> list[str] | None:
+    """Return values of BYTES as texts; None if one is no UTF-8."""
+    try:
+        return [value.decode() for value in values.reshape(-1).tolist()]
+    except UnicodeDecodeError:
+        return None
 
 
 def _check_output(output: _OutputTensor) -> None:

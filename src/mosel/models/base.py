@@ -48,8 +48,11 @@ DATATYPES: dict[str, str] = {
     "BF16": "float32",
     "FP32": "float32",
     "FP64": "float64",
+    "BYTES": "object",
 }
-"""The Open Inference Protocol's data types that mosel carries, and numpy's names of what holds them."""
+"""The Open Inference Protocol's data types, and numpy's names of what holds them: of BYTES, Python objects."""
+
+BYTES = "BYTES"
 
 BatchFunction = Callable[..., Any]
 
@@ -69,6 +72,7 @@ class Tensor:
             also returns that, as an output of its own that is declared beside it.
         per_length: how many entries along its first variable dimension one unit of the model's length has; 0 if
             it has no part in it. Only for models with `length_buckets`.
+        most_bytes: in one value of an input of BYTES; a request with more is refused before it is looked into.
     """
 
     name: str
@@ -78,11 +82,17 @@ class Tensor:
     pad: float = 0
     lengths: bool = False
     per_length: float = 0
+    most_bytes: int = 1 << 20
 
     @property
     def dtype(self) -> str:
         """The numpy name of what holds it."""
         return DATATYPES[self.datatype]
+
+    @property
+    def filler(self) -> float | bytes:
+        """What fills shorter requests: `pad`, or an empty value of BYTES."""
+        return b"" if self.datatype == BYTES else self.pad
 
     @property
     def largest_shape(self) -> tuple[int, ...]:
@@ -118,6 +128,8 @@ class Tensor:
             )
         if self.lengths and not variable:
             yield f"tensor {self.name}: lengths are asked for, but no dimension is variable"
+        if self.most_bytes < 1:
+            yield f"tensor {self.name}: most_bytes {self.most_bytes}; expected a number of bytes from 1"
         if self.per_length and not (variable and self.per_length > 0):
             yield (
                 f"tensor {self.name}: per_length {self.per_length:g}; expected a positive number of entries of "

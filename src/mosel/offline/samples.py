@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ModelError
-from mosel.models.base import Modality, Model, Samples, Tensor
+from mosel.models.base import BYTES, Modality, Model, Samples, Tensor
 from mosel.offline.settings import Column
 from mosel.runtime.calls import shape_problem
 from mosel.runtime.padding import blank
@@ -129,12 +129,17 @@ def _preparation_ns(model: Model, modality: str, samples: Samples, index: int) -
 
 
 def _request(samples: Samples, modality: Modality, index: int) -> dict[str, Array]:
-    arrays = {t.name: np.asarray(samples.inputs[modality.name][t.name][index])[None] for t in modality.inputs}
+    arrays = {t.name: _single(t, samples.inputs[modality.name][t.name][index]) for t in modality.inputs}
     for tensor in modality.inputs:
         problem = shape_problem(tensor, arrays[tensor.name], 1)
         if problem:
             raise ModelError(f"labelled sample {index}: input {problem}")
     return arrays
+
+
+def _single(tensor: Tensor, value: Any) -> Array:
+    array: Array = np.asarray(value, object) if tensor.datatype == BYTES else np.asarray(value)
+    return array[None]
 
 
 def _single_requests(
@@ -173,7 +178,7 @@ def _check_modality(model: Model, modality: Modality, samples: Samples) -> None:
             )
         if not isinstance(values, (np.ndarray, list, tuple)):
             continue  # read when it is asked for, and checked then
-        whole = [values] if isinstance(values, np.ndarray) else [np.asarray(value)[None] for value in values]
+        whole = [values] if isinstance(values, np.ndarray) else [_single(tensor, value) for value in values]
         for array in whole:
             problem = shape_problem(tensor, array, len(array))
             if problem:

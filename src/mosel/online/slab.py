@@ -8,6 +8,7 @@ it went. The price is that this runs on Linux alone.
 A slab has one writer at a time and knows nothing of batches; who may write when is agreed in `wire.py`.
 """
 
+import math
 import mmap
 import os
 from collections.abc import Mapping, Sequence
@@ -17,22 +18,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.models.datatypes import packed, unpacked
+
 ALIGNMENT = 64
 """Tensors start at multiples of this many bytes: a cache line, and what vector instructions like best."""
 
 PAGE_BYTES = mmap.PAGESIZE
 
+OBJECT = np.dtype(object).str
+"""The type of an array that holds BYTES."""
+
 
 class TensorLayout(msgspec.Struct, frozen=True, array_like=True):
     """Where one tensor of a batch stands in a slab: its parts one behind the other, each (requests, *shape).
 
-    Parts of equal shape (save for the first dimension) therefore form one array without any copy.
+    Parts of equal shape (save for the first dimension) therefore form one array without any copy. Values of
+    BYTES stand as on the wire, `size_bytes` of them; that is 0 for all other tensors.
     """
 
     name: str
     dtype: str
     offset: int
     shapes: tuple[tuple[int, ...], ...]
+    size_bytes: int = 0
 
 
 class Slab:
@@ -87,17 +95,23 @@ class Slab:
 
         Raises:
             OSError: there is not enough memory.
-            TypeError: a tensor is of a type that has no plain bytes.
+            TypeError: a tensor holds Python objects other than `bytes`.
         """
-        layouts, needed_bytes = _lay_out(tensors)
+        raw = {name: _packed(name, parts) for name, parts in tensors.items() if parts[0].dtype.hasobject}
+        layouts, needed_bytes = _lay_out(tensors, raw)
         self.reserve(needed_bytes)
         for layout in layouts:
+            if layout.dtype == OBJECT:
+                self._raw(layout)[...] = np.frombuffer(raw[layout.name], np.uint8)
+                continue
             for target, part in zip(self.parts(layout), tensors[layout.name], strict=True):
                 target[...] = part
         return layouts
 
     def parts(self, layout: TensorLayout) -> list[NDArray[Any]]:
-        """Return one array for each part of a tensor, without copying."""
+        """Return one array for each part of a tensor, without copying; values of BYTES are copies."""
+        if layout.dtype == OBJECT:
+            return self._read_bytes(layout)
         dtype, offset, found = np.dtype(layout.dtype), layout.offset, []
         for shape in layout.shapes:
             array: NDArray[Any] = np.ndarray(shape, dtype, self._map, offset)
@@ -106,7 +120,7 @@ class Slab:
         return found
 
     def read(self, layouts: Sequence[TensorLayout], *, joined: bool) -> dict[str, list[NDArray[Any]]]:
-        """Return the parts of every tensor, without copying.
+        """Return the parts of every tensor, as `parts` does.
 
         With `joined` all parts of a tensor come as one array, where that can be had of every tensor: parts that
         differ in length do not join.
@@ -122,23 +136,42 @@ class Slab:
             os.close(self._handle)
             self._handle = -1
 
+    def _raw(self, layout: TensorLayout) -> NDArray[np.uint8]:
+        return np.ndarray(layout.size_bytes, np.uint8, self._map, layout.offset)
+
+    def _read_bytes(self, layout: TensorLayout) -> list[NDArray[Any]]:
+        values, start, found = unpacked(self._raw(layout).tobytes()), 0, []
+        for shape in layout.shapes:
+            count = math.prod(shape)
+            found.append(values[start : start + count].reshape(shape))
+            start += count
+        return found
+
     def _remap(self, size_bytes: int) -> None:
         # The old mapping is not closed but let go: arrays that stand on it keep it alive, over the same pages.
         self._map = mmap.mmap(self._handle, size_bytes)
 
 
-def _lay_out(tensors: Mapping[str, Sequence[NDArray[Any]]]) -> tuple[tuple[TensorLayout, ...], int]:
+def _packed(name: str, parts: Sequence[NDArray[Any]]) -> bytes:
+    try:
+        return packed(parts)
+    except TypeError as error:
+        raise TypeError(f"tensor {name} holds Python objects: {error}") from error
+
+
+def _lay_out(
+    tensors: Mapping[str, Sequence[NDArray[Any]]], raw: Mapping[str, bytes]
+) -> tuple[tuple[TensorLayout, ...], int]:
     layouts, offset = [], 0
     for name, parts in tensors.items():
         dtype = parts[0].dtype
-        if dtype.hasobject:
-            raise TypeError(f"tensor {name} holds Python objects; expected numbers or booleans")
         offset = -(-offset // ALIGNMENT) * ALIGNMENT
-        layouts.append(TensorLayout(name, dtype.str, offset, tuple(part.shape for part in parts)))
-        offset += sum(part.size for part in parts) * dtype.itemsize
+        size = len(raw.get(name, b""))
+        layouts.append(TensorLayout(name, dtype.str, offset, tuple(part.shape for part in parts), size))
+        offset += size if dtype.hasobject else sum(part.size for part in parts) * dtype.itemsize
     return tuple(layouts), offset
 
 
 def _joined(layout: TensorLayout) -> TensorLayout:
     rows = sum(shape[0] for shape in layout.shapes)
-    return TensorLayout(layout.name, layout.dtype, layout.offset, ((rows, *layout.shapes[0][1:]),))
+    return msgspec.structs.replace(layout, shapes=((rows, *layout.shapes[0][1:]),))

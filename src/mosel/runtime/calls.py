@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
 from mosel.core.errors import WrongOutputError
-from mosel.models.base import BatchFunction, Tensor
+from mosel.models.base import BYTES, BatchFunction, Tensor
+from mosel.models.datatypes import as_bytes
 from mosel.runtime.padding import assemble
 
 Array = NDArray[Any]
@@ -86,7 +87,7 @@ class NumpyBackend:
         """Run a batch and time it by the monotonic clock."""
         started_ns = monotonic_ns()
         found = call(assemble(call.tensors, inputs))
-        outputs = {tensor.name: _as_declared(found[tensor.name], tensor) for tensor in call.outputs}
+        outputs = {tensor.name: _as_declared(found[tensor.name], tensor, call.where) for tensor in call.outputs}
         return Ran(outputs, monotonic_ns() - started_ns)
 
     def recover(self) -> None:
@@ -112,7 +113,21 @@ def shape_problem(tensor: Tensor, array: Array | None, requests: int) -> str:
     return ""
 
 
-def _as_declared(found: Any, tensor: Tensor) -> Array:
+def bytes_output(found: Any, tensor: Tensor, where: str) -> Array:
+    """Return an output of BYTES, which a model gives as an array, or nested lists, of texts or `bytes`.
+
+    Raises:
+        WrongOutputError: it is something else.
+    """
+    try:
+        return as_bytes(found)
+    except (TypeError, ValueError) as error:
+        raise WrongOutputError(f"{where}: output {tensor.name!r}: {error}") from error
+
+
+def _as_declared(found: Any, tensor: Tensor, where: str) -> Array:
+    if tensor.datatype == BYTES:
+        return bytes_output(found, tensor, where)
     # A precision inside a model is its own affair: floats come back as the floats that were declared.
     array: Array = np.asarray(found)
     floats = array.dtype.kind == "f" and np.dtype(tensor.dtype).kind == "f"

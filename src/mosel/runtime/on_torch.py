@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mosel.core.clock import NS_PER_MS, monotonic_ns
 from mosel.core.errors import WrongOutputError
-from mosel.models.base import BatchFunction, Tensor
-from mosel.runtime.calls import Backend, Call, Ran
+from mosel.models.base import BYTES, BatchFunction, Tensor
+from mosel.runtime.calls import Backend, Call, Ran, bytes_output
 from mosel.runtime.device import describe
 from mosel.runtime.padding import assemble
 
@@ -48,7 +48,7 @@ class CpuBackend:
         with torch.inference_mode():
             batch = assemble(call.tensors, inputs)
             found = call({name: _shared(array) for name, array in batch.items()})
-            outputs = {t.name: _as_declared(found[t.name], t, call.where).numpy() for t in call.outputs}
+            outputs = {t.name: _on_host(_as_declared(found[t.name], t, call.where)) for t in call.outputs}
         return Ran(outputs, monotonic_ns() - started_ns)
 
     def recover(self) -> None:
@@ -76,7 +76,7 @@ class CudaBackend:
             end.record()
             end.synchronize()
             took_ns = round(begin.elapsed_time(end) * NS_PER_MS)
-        return Ran({name: tensor.numpy() for name, tensor in staged.items()}, took_ns)
+        return Ran({name: _on_host(tensor) for name, tensor in staged.items()}, took_ns)
 
     def recover(self) -> None:
         """Give cached blocks back, so that one batch too large does not starve the next.
@@ -90,7 +90,7 @@ class CudaBackend:
 
     def _copied_in(
         self, tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]]
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, torch.Tensor | Array]:
         # The staging tensors may be freed as soon as their copy is queued: torch's host allocator hands such
         # memory out again only after the stream has passed the copy.
         staging: dict[int, torch.Tensor] = {}
@@ -102,8 +102,14 @@ class CudaBackend:
             return array
 
         batch = assemble(tensors, inputs, locked)
-        sources = {name: staging.get(id(array), torch.from_numpy(array)) for name, array in batch.items()}
-        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in sources.items()}
+        return {
+            name: array if array.dtype.hasobject else self._moved(staging.get(id(array), array))
+            for name, array in batch.items()
+        }
+
+    def _moved(self, source: torch.Tensor | Array) -> torch.Tensor:
+        tensor = source if isinstance(source, torch.Tensor) else torch.from_numpy(source)
+        return tensor.to(self._device, non_blocking=True)
 
 
 def _event() -> torch.cuda.Event:
@@ -114,12 +120,23 @@ def _for_inference(function: BatchFunction) -> BatchFunction:
     return function.eval() if isinstance(function, torch.nn.Module) else function
 
 
-def _shared(array: Array) -> torch.Tensor:
-    # Torch cannot hold read-only memory: only such an array is copied.
+def _shared(array: Array) -> torch.Tensor | Array:
+    # Torch cannot hold read-only memory: only such an array is copied. BYTES stay as they are.
+    if array.dtype.hasobject:
+        return array
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def _as_declared(found: Any, tensor: Tensor, where: str) -> torch.Tensor:
+def _on_host(output: torch.Tensor | Array) -> Array:
+    if isinstance(output, torch.Tensor):
+        array: Array = output.numpy()
+        return array
+    return output
+
+
+def _as_declared(found: Any, tensor: Tensor, where: str) -> torch.Tensor | Array:
+    if tensor.datatype == BYTES:
+        return bytes_output(found, tensor, where)
     if not isinstance(found, torch.Tensor):
         raise WrongOutputError(
             f"{where}: output {tensor.name!r} is a {type(found).__name__}; expected a torch.Tensor"
@@ -129,6 +146,8 @@ def _as_declared(found: Any, tensor: Tensor, where: str) -> torch.Tensor:
     return found.to(declared) if found.is_floating_point() and declared.is_floating_point else found
 
 
-def _copied_out(tensor: torch.Tensor) -> torch.Tensor:
+def _copied_out(tensor: torch.Tensor | Array) -> torch.Tensor | Array:
+    if not isinstance(tensor, torch.Tensor):
+        return tensor
     place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return place.copy_(tensor, non_blocking=True)

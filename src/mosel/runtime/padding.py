@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.models.base import Model, Tensor
+from mosel.models.base import BYTES, Model, Tensor
 
 Array = NDArray[Any]
 Empty = Callable[[tuple[int, ...], str], Array]
@@ -22,12 +22,12 @@ def assemble(
     """Return by keyword what the model receives: each tensor of shape (batch, *shape) and its lengths if asked.
 
     Without `empty` a lone part that already has the right type is handed on as it is, uncopied. With it every
-    batch is laid out in an array that it returned for (shape, numpy type name).
+    batch but one of BYTES is laid out in an array that it returned for (shape, numpy type name).
     """
     batch: dict[str, Array] = {}
     for tensor in tensors:
         parts = inputs[tensor.name]
-        batch[tensor.name] = join(tensor, parts, empty)
+        batch[tensor.name] = join(tensor, parts, None if tensor.datatype == BYTES else empty)
         if tensor.lengths:
             batch[f"{tensor.name}_lengths"] = lengths(tensor, parts)
     return batch
@@ -42,7 +42,7 @@ def join(tensor: Tensor, parts: Sequence[Array], empty: Empty | None = None) -> 
     batch = empty(whole, tensor.dtype) if empty else np.empty(whole, tensor.dtype)
     start = 0
     for part in parts:
-        _lay(batch[start : start + len(part)], part, tensor.pad)
+        _lay(batch[start : start + len(part)], part, tensor.filler)
         start += len(part)
     return batch
 
@@ -61,7 +61,7 @@ def blank(
     By tensor name, of shape (requests, *shape): what the model takes, after preprocessing.
     """
     return {
-        tensor.name: np.full((requests, *tensor.at_length(length)), tensor.pad, tensor.dtype)
+        tensor.name: np.full((requests, *tensor.at_length(length)), tensor.filler, tensor.dtype)
         for name in modalities
         for tensor in model.modality(name).model_inputs
     }
@@ -73,7 +73,7 @@ def trimmed(tensor: Tensor, rows: Array, own: NDArray[np.int64]) -> Array:
     return np.take(rows, range(min(longest, rows.shape[1 + tensor.variable_axis])), 1 + tensor.variable_axis)
 
 
-def _lay(place: Array, part: Array, pad: float) -> None:
+def _lay(place: Array, part: Array, pad: float | bytes) -> None:
     if place.shape == part.shape:
         place[...] = part
         return

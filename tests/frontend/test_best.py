@@ -22,6 +22,7 @@ def test_why_a_job_ran_in_its_modes(profile: Profile) -> None:
     assert best.choice(served(0.8, ("sound",))) is Choice.MOST_ACCURATE_SENT
     assert best.choice(served(0.85)) is Choice.CHEAPER_FOR_DEADLINES
     assert best.choice(served(0.9, ("text", "sound"))) is Choice.MOST_ACCURATE
+    assert best.choice(replace(served(0.85), cascaded=1)) is Choice.CASCADED
     assert best.choice(Receipt(JOB, State.DROPPED, Reason.CANCELLED, "", 5)) is Choice.NOT_RUN
 
 

@@ -60,6 +60,7 @@ async def test_unsure_requests_are_answered_by_the_last_stage(monkeypatch: pytes
         await engine.stop()
     assert answer.receipt.outcome is State.SERVED
     assert dict(answer.receipt.modes) == {MIDDLE: 2, FULL: 2}
+    assert answer.receipt.cascaded == 4
     assert answer.receipt.accuracy == pytest.approx(0.985)
     assert answer.outputs is not None
     assert answer.outputs["scores"][:, 0].tolist() == [2, 3, 2, 3]

@@ -52,6 +52,7 @@ def test_a_corrupt_modality_that_the_slo_needs_fails_the_job() -> None:
     receipt = receipt_of(told(found, Finished(batch.id, 1, (Corrupt("j", 0, "video", "bad magic"),)), at=1))
     assert (receipt.outcome, receipt.reason) == (State.FAILED, Reason.BAD_INPUT)
     assert receipt.detail == "modality video could not be decoded: bad magic"
+    assert receipt.batches == (), "nothing of it ran"
 
 
 def test_every_modality_may_turn_out_corrupt() -> None:

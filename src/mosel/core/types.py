@@ -103,6 +103,7 @@ class Receipt:
         accuracy: mean expected accuracy over its requests; None unless served or late.
         modes: how many of its requests ran last in each mode, in the order in which the modes first ran.
         batches: the batches that carried its requests.
+        cascaded: how many of its requests ran in the first stage of a cascade, and then once more or not.
     """
 
     job: Job
@@ -114,3 +115,4 @@ class Receipt:
     accuracy: float | None = None
     modes: tuple[tuple[str, int], ...] = ()
     batches: tuple[BatchRun, ...] = field(default=())
+    cascaded: int = 0

@@ -16,6 +16,8 @@ class Choice(StrEnum):
     """In the most accurate mode of the modalities that it came with; others of the model would reach more."""
     CHEAPER_FOR_DEADLINES = "cheaper_for_deadlines"
     """In cheaper modes than it could: the policy kept the time for its deadline, or for other jobs."""
+    CASCADED = "cascaded"
+    """In a cascade, all of its requests or some: where the model was sure, the cheaper mode's answer stands."""
     NOT_RUN = "not_run"
     """It has no answer, so no modes count."""
 
@@ -46,6 +48,8 @@ class Best:
         given_up = self.given_up(receipt)
         if given_up is None:
             return Choice.NOT_RUN
+        if receipt.cascaded:
+            return Choice.CASCADED
         if given_up > ACCURACY_TOLERANCE:
             return Choice.CHEAPER_FOR_DEADLINES
         lacking = self._best(receipt.job.model, ()) - self.accuracy(receipt.job)

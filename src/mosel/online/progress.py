@@ -35,6 +35,7 @@ class Progress:
         unsure: the requests that hold an answer and may run once more, by index.
         again: those of them that are with a worker.
         runs: the batches that are done.
+        cascaded: how many of its requests ran in the first stage of a cascade.
         faults: how many batches failed or were lost under it.
         fault: why, if one did.
         detail: what went wrong last, in one line.
@@ -54,6 +55,7 @@ class Progress:
     unsure: dict[int, Held] = field(default_factory=dict)
     again: dict[int, Held] = field(default_factory=dict)
     runs: list[BatchRun] = field(default_factory=list)
+    cascaded: int = 0
     faults: int = 0
     fault: Reason | None = None
     detail: str = ""
@@ -105,15 +107,17 @@ class Progress:
         return taken
 
     def settle(self, requests: Sequence[int], run: BatchRun) -> None:
-        """Note that these requests, which were with a worker, are done."""
+        """Note that these requests, which were with a worker, are done; perhaps none: all may be corrupt."""
         self.running -= len(requests)
-        self.runs.append(
-            BatchRun(run.id, run.worker, run.mode, run.size, run.start_ns, run.finish_ns, len(requests))
-        )
+        if requests:
+            self.runs.append(
+                BatchRun(run.id, run.worker, run.mode, run.size, run.start_ns, run.finish_ns, len(requests))
+            )
 
     def keep(self, request: int, held: Held) -> None:
         """Note that a request that ran is unsure, though it has an answer."""
         promise = self.promises.pop(request)
+        self.cascaded += 1
         self.credited += held.kept - promise.counted
         self.unsure[request] = held
         self.plan_anew()
@@ -137,6 +141,7 @@ class Progress:
 
     def confirm(self, request: int, counts: float) -> None:
         """Note that a request in a cascade's first stage is done, and what it counts."""
+        self.cascaded += 1
         self.credited += counts - self.promises.pop(request).counted
 
     def leave_out(self) -> list[Held]:
@@ -204,5 +209,6 @@ class Progress:
         accuracy: float | None = None,
     ) -> Receipt:
         self.move(outcome)
-        modes = tuple(self.modes.items())
-        return Receipt(self.job, outcome, reason, detail, now_ns, finish_ns, accuracy, modes, tuple(self.runs))
+        modes, runs = tuple(self.modes.items()), tuple(self.runs)
+        told = finish_ns, accuracy, modes, runs, self.cascaded
+        return Receipt(self.job, outcome, reason, detail, now_ns, *told)

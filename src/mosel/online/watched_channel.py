@@ -89,6 +89,7 @@ class WatchedChannel:
         self._life: Life | None = None
         self._settled: asyncio.Future[str] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Return when the worker is warm.
@@ -114,6 +115,8 @@ class WatchedChannel:
             return
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
+        if self._ending is not None:  # under way when the watch was cancelled
+            await asyncio.wait([self._ending])
         self.state = WorkerState.LOST
 
     async def _keep_alive(self) -> None:
@@ -161,7 +164,9 @@ class WatchedChannel:
             return wire.StartFailed(f"it cannot be started: {error}", final=False)
         finally:
             self._life = None
-            await life.end(self._patience.close_limit_s)
+            # A worker that is about to be ended must be, whatever is cancelled meanwhile.
+            self._ending = asyncio.create_task(life.end(self._patience.close_limit_s))
+            await asyncio.shield(self._ending)
 
     def _give_up(self, detail: str) -> None:
         self.state = WorkerState.GIVEN_UP

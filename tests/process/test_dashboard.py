@@ -15,6 +15,7 @@ from tests.process.test_serve import metric
 pytestmark = pytest.mark.process
 
 LIMIT_S = 60
+KEY = "2b1c4e8f0a7d4c53"
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,39 @@ async def test_the_page_shows_what_the_metrics_say(server: Server, tmp_path: Pat
         assert await page.evaluate("document.documentElement.scrollWidth") == 390
         assert await page.evaluate("document.querySelectorAll('.chart svg').length") == 6
         assert page.complaints == []
+
+
+async def test_with_keys_the_page_asks_for_one(tmp_path: Path) -> None:
+    """It shows nothing before it has a key that is known, and keeps it nowhere but in memory."""
+    (tmp_path / "keys.toml").write_text(f'gold = "{KEY}"')
+    (tmp_path / "mosel.toml").write_text('keys = "keys.toml"')
+    server = Server(tmp_path, ["--config", "mosel.toml"])
+    try:
+        server.wait_until_ready()
+        async with tab(tmp_path / "browser") as page:
+            await page.open(server.url)
+            await shown(page, "status-text", "sign in")
+            assert page.complaints == []
+            assert await page.evaluate("document.querySelector('main').hidden")
+            await sign_in(page, "wrong" * 4)
+            await shown(page, "key-said", "The server does not know this key.")
+            await sign_in(page, KEY)
+            await shown(page, "status-text", "ready")
+            assert not await page.evaluate("document.querySelector('main').hidden")
+            stored = "localStorage.length + sessionStorage.length + document.cookie.length"
+            assert await page.evaluate(stored) == 0
+            assert [one for one in page.complaints if "401" not in one] == []
+            await page.open(server.url, 390, 844)
+            await shown(page, "status-text", "sign in")
+            assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    finally:
+        server.close()
+
+
+async def sign_in(page: Page, key: str) -> None:
+    """Type a key and press the button."""
+    await page.evaluate(f"document.getElementById('key').value = '{key}'")
+    await page.evaluate("document.querySelector('#sign-in button').click()")
 
 
 def send(server: Server) -> None:

@@ -78,13 +78,13 @@ def server(folder: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def starting(folder: Path, told: str) -> Iterator[Server]:
+def starting(folder: Path, told: str, *more: str) -> Iterator[Server]:
     """Start a server and go on as soon as it has said something in which `told`, a pattern, has its address."""
     command = str(Path(sys.executable).with_name("mosel"))
     words = [command, "serve", "sleepy:model", "--profile", "profile.json"]
     environment = {**os.environ, "PYTHONPATH": str(HERE)}
     with subprocess.Popen(
-        [*words, "--http", "127.0.0.1:0"],
+        [*words, *more, "--http", "127.0.0.1:0"],
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,
@@ -204,6 +204,29 @@ def test_a_model_that_is_not_served_is_told_at_once(
     assert "model 'other' is not served" in told
     assert len(told.splitlines()) == 1
     assert not (folder / "run").exists()
+
+
+def test_a_key_is_sent_where_the_server_asks_for_one(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file, or from the environment; without one, or with what is none, the replay says so at once."""
+    key = "2b1c4e8f0a7d4c53"
+    (folder / "keys.toml").write_text(f'gold = "{key}"')
+    (folder / "mosel.toml").write_text('keys = "keys.toml"')
+    (folder / "key").write_text(f"{key}\n")
+    (folder / "none").write_text("no key\n")
+    (folder / "w.csv").write_text("job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,1,0.5,5\n")
+    with starting(folder, r"^serving .* (http://\S+)", "--config", "mosel.toml") as server:
+        words = ["replay", server.url, "sleepy:model", "w.csv", "-o", "run", "--quiet"]
+        assert run(words) == 2
+        assert "the API key is missing" in capsys.readouterr().err
+        assert run([*words, "--api-key", "none"]) == 2
+        assert "none: holds no API key" in capsys.readouterr().err
+        assert run([*words, "--api-key", "key"]) == 0
+        monkeypatch.setenv("MOSEL_API_KEY", key)
+        assert run([*words[:-2], "again", "--quiet"]) == 0
+    for name in ("run", "again"):
+        assert json.loads((folder / name / "summary.json").read_text())["on_time"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """`mosel replay`: a workload against a running server, into a run directory."""
 
 import asyncio
+import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from mosel.core.errors import ExecutionError, UsageError
-from mosel.core.files import allow_open_files
+from mosel.core.files import allow_open_files, read_bytes
 from mosel.evaluation.replay import Replayed
 from mosel.evaluation.replay import replay as run_replay
 from mosel.evaluation.results import write_run
@@ -21,6 +23,9 @@ from mosel.models.base import Model
 from mosel.models.registry import find
 
 LAG_WORTH_A_WORD_MS = 20.0
+KEY_LIMIT_BYTES = 4096
+KEY_VARIABLE = "MOSEL_API_KEY"
+"""Where a key may stand; an option would show it to everybody who lists processes."""
 
 
 def replay(
@@ -34,6 +39,7 @@ def replay(
     answer_limit: float = 600.0,
     give_up: float | None = None,
     wait: float = 0.0,
+    api_key: Path | None = None,
     quiet: bool = False,
 ) -> None:
     """Send a workload to a running server, each job at its own time, and record what became of every job.
@@ -51,6 +57,7 @@ def replay(
         give_up: seconds after the last arrival at which jobs without an answer are given up, and count as
             dropped; by default every answer is waited for.
         wait: seconds that a server may still take to be ready; requests are prepared meanwhile.
+        api_key: a file with the key that the server asks for (default: what MOSEL_API_KEY holds, if anything).
         quiet: print no progress and no table.
     """
     if not 0 < answer_limit < float("inf"):
@@ -66,7 +73,12 @@ def replay(
         raise UsageError(f"--also: {', '.join(each.name for each in found)}; expected each model once")
     jobs = read_workload(workload, {each.name: each.modality_names for each in found})
     allow_open_files()
-    limits = {"answer_limit_s": answer_limit, "give_up_s": give_up, "wait_s": wait}
+    limits = {
+        "answer_limit_s": answer_limit,
+        "give_up_s": give_up,
+        "wait_s": wait,
+        "api_key": _key(api_key, os.environ),
+    }
     done = _with_progress(url, found, jobs, seed, limits, quiet)
     summary = write_run(done.run, output)
     if not quiet:
@@ -74,6 +86,15 @@ def replay(
         _note(done)
     if done.troubles:
         raise ExecutionError(_trouble(done.troubles, len(jobs.jobs), output))
+
+
+def _key(path: Path | None, environment: Mapping[str, str]) -> str:
+    """Return the key to send; empty without one."""
+    told = environment.get(KEY_VARIABLE, "").encode() if path is None else read_bytes(path, KEY_LIMIT_BYTES)
+    key = told.decode(errors="replace").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key or (path is not None and not key):
+        raise UsageError(f"{path or KEY_VARIABLE}: holds no API key; expected one word of ASCII")
+    return key
 
 
 def _with_progress(

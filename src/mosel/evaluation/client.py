@@ -15,13 +15,20 @@ import orjson
 from numpy.typing import NDArray
 
 from mosel.client_wire import read_outputs, read_within_limit
-from mosel.core.errors import BadAnswerError, ExecutionError, NotReadyError, UnknownModelError, UsageError
+from mosel.core.errors import (
+    BadAnswerError,
+    ExecutionError,
+    NotReadyError,
+    UnauthorizedError,
+    UnknownModelError,
+    UsageError,
+)
 from mosel.evaluation.payloads import HEADER_LENGTH, Payload
 
 LARGE_BYTES = 1 << 20
 """From here on a body goes out piece by piece, so that others do not wait for it."""
 
-OK, NOT_FOUND = 200, 404
+OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +61,14 @@ class Client:
 
         Raises:
             NotReadyError: the server cannot be reached, or is not ready.
+            UnauthorizedError: it asks for an API key, or does not know this one.
             UnknownModelError: it does not serve the model.
             BadAnswerError: it does not speak the protocol.
             ExecutionError: it failed on the question.
         """
         status, found = await self._get(self._model)
+        if status == UNAUTHORIZED:
+            raise UnauthorizedError(f"{self._base}: {found.get('error', 'an API key is needed')}")
         if status == NOT_FOUND:
             raise UnknownModelError(str(found.get("error") or f"{self._base}: the model is not served there"))
         if status != OK:

@@ -71,6 +71,7 @@ async def replay(
     answer_limit_s: float = 600.0,
     give_up_s: float | None = None,
     wait_s: float = 0.0,
+    api_key: str = "",
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
     """Send every job of `workload` to the server at `url` and record what became of it.
@@ -84,16 +85,21 @@ async def replay(
         give_up_s: so long after the last arrival every job without an answer is given up and counts as
             dropped; None waits for all.
         wait_s: how long a server that is not ready is waited for; requests are prepared meanwhile.
+        api_key: if the server asks for one.
         on_answer: called with a job's number of requests when it has its outcome.
 
     Raises:
         NotReadyError: the server cannot be reached, or is not ready, before the start.
+        UnauthorizedError: it asks for an API key, or does not know this one.
         UnknownModelError: it does not serve one of the models.
         ModelError: one has no labelled samples.
     """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
     timeout = aiohttp.ClientTimeout(total=answer_limit_s)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, trust_env=False, headers=headers
+    ) as session:
         clients = {model.name: Client(session, url, model.name) for model in models}
         until_s = asyncio.get_running_loop().time() + wait_s
         if not wait_s:  # before anything that takes long

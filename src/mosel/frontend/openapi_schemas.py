@@ -245,7 +245,12 @@ METADATA = closed(
         "versions": listed(STRING),
         "platform": STRING,
         "inputs": listed(
-            closed({**_TENSOR_HEAD, "parameters": closed({"modality": STRING, "limits": listed(COUNT)})})
+            closed(
+                {
+                    **_TENSOR_HEAD,
+                    "parameters": closed({"modality": STRING, "limits": listed(COUNT)}, {"most_bytes": COUNT}),
+                }
+            )
         ),
         "outputs": listed(closed(_TENSOR_HEAD)),
         "parameters": {"type": "object", "additionalProperties": {"type": ["string", "number"]}},

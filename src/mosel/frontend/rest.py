@@ -21,8 +21,8 @@ from mosel.frontend.metrics import CONTENT_TYPE
 from mosel.frontend.openapi import document
 from mosel.frontend.service import Service
 
-OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
-"""What needs no key: it tells nothing but that the server is there."""
+OPEN_PATHS = ("/", "/v2/health/live", "/v2/health/ready")
+"""What needs no key: it tells nothing but that the server is there. The dashboard asks for one itself."""
 
 CALLS = (
     "/v2/models/{model}/infer",
@@ -98,7 +98,8 @@ def rest_app(service: Service, *, needs_key: bool = False) -> Starlette:
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
     async def dashboard(_: Request) -> Response:
-        return Response(page().content, headers=page().headers, media_type="text/html")
+        found = page(needs_key=needs_key)
+        return Response(found.content, headers=found.headers, media_type="text/html")
 
     async def dashboard_state(request: Request) -> Response:
         since = request.query_params.get("since", "0")

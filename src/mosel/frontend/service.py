@@ -16,9 +16,7 @@ from mosel import __version__
 from mosel.core.clock import to_s
 from mosel.core.errors import InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
-from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
-from mosel.frontend.accuracies import SOURCE_KEY
 from mosel.frontend.answered import Answered, FeedbackBody, counted
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.bodies import Bodies
@@ -29,10 +27,12 @@ from mosel.frontend.dashboard.state import state
 from mosel.frontend.endings import Ended, Watcher
 from mosel.frontend.feedback import LiveAccuracy
 from mosel.frontend.history import History
+from mosel.frontend.metadata import metadata
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.offers import OfferBody, Offers, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.repository import Repository
+from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
 from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Snapshot
@@ -153,22 +153,7 @@ class Service:
             UnknownModelError: there is no such model or version.
         """
         served = self._find(name, version)
-        model = served.model
-        return {
-            "name": model.name,
-            "versions": [model.version],
-            "platform": "mosel",
-            "inputs": [
-                {
-                    **_described(tensor),
-                    "parameters": {"modality": modality.name, "limits": list(tensor.limits)},
-                }
-                for modality in model.modalities
-                for tensor in modality.inputs
-            ],
-            "outputs": [_described(tensor) for tensor in model.outputs],
-            "parameters": {**_serving_parameters(model, served.profile), **self._settings},
-        }
+        return metadata(served, drifted(self._standing(name)), self._settings)
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """Return whether the model takes jobs now.
@@ -326,8 +311,12 @@ class Service:
             ready=self._engine.ready,
             settings=self._settings,
             modes=self._modes,
+            profiles={name: self._standing(name) for name in self._served},
             since_s=since_s,
         )
+
+    def _standing(self, name: str) -> list[Entry]:
+        return standing(name, self._live_accuracy.of_model(name), self._engine.snapshot().latency_ratios)
 
     async def _run(self, checked: Checked, handed_in_ns: int) -> Answer:
         """Let the engine run a job."""
@@ -365,24 +354,6 @@ class Service:
                 f"model {name!r} has no version {version!r}; expected {served.model.version!r}, or none"
             )
         return served
-
-
-def _described(tensor: Tensor) -> dict[str, object]:
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
-
-
-def _serving_parameters(model: Model, profile: Profile) -> dict[str, object]:
-    modes = zip(profile.mode_names, profile.modes, strict=True)
-    found: dict[str, object] = {
-        "modes": ";".join(f"{name}:{mode.accuracy}" for name, mode in modes),
-        "metric": profile.metric,
-        "latency_slo_ms": model.latency_slo_s * 1000,
-        "device": profile.device.name,
-        "measured_at": profile.measured_at,
-    }
-    if source := (profile.extra or {}).get(SOURCE_KEY):
-        found[SOURCE_KEY] = source
-    return found
 
 
 def _chosen(

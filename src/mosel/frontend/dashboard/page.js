@@ -3,7 +3,7 @@
 const SHOWN_S = 120, KEPT_S = 300, MINUTE_S = 60, RATE_S = 10, ROWS = 8, SHADES = 7;
 const OUTCOMES = ["served", "late", "dropped", "rejected", "failed"];
 const seconds = new Map();
-let began = null;
+let began = null, key = "";
 
 const $ = (id) => document.getElementById(id);
 const say = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
@@ -34,7 +34,9 @@ const accuracy = (value) => value.toFixed(3);
 async function refresh() {
   const known = [...seconds.keys()];
   const since = known.length ? Math.max(...known) : 0;
-  const reply = await fetch(`dashboard/state?since=${since}`, {cache: "no-store"});
+  const headers = key ? {Authorization: `Bearer ${key}`} : {};
+  const reply = await fetch(`dashboard/state?since=${since}`, {cache: "no-store", headers});
+  if (reply.status === 401) return signIn("The server does not know this key.");
   if (!reply.ok) throw new Error(`status ${reply.status}`);
   const state = await reply.json();
   if (began !== null && state.up_s < began) seconds.clear();  // the server was started anew
@@ -67,6 +69,7 @@ function show(state, all) {
   say("about", [models, state.settings.policy && `policy ${state.settings.policy}`, `up ${up(state.up_s)}`, `version ${state.version}`].filter(Boolean).join(" · "));
   status(state.ready ? "ready" : "waiting", state.ready ? "ready" : "not taking jobs");
   showWorkers(state.workers);
+  showProfiles(state.profiles);
   showDecisions(state.decisions);
   charts(state, done);
 }
@@ -91,9 +94,28 @@ function showWorkers(workers) {
   $("workers").replaceChildren(...shown);
 }
 
+function showProfiles(profiles) {
+  const several = Object.keys(profiles).length > 1;
+  $("profiles").replaceChildren(...Object.entries(profiles).flatMap(([model, modes]) => modes.map((one) => {
+    const row = html("tr"), verdicts = [one.holds, one.latency_holds];
+    const wrong = [one.holds === false && "accuracy has fallen", one.latency_holds === false && "latency has changed"];
+    const said = wrong.filter(Boolean).join(", ") || (verdicts.includes(true) ? "holds" : "–");
+    const verdict = html("td", "", said);
+    verdict.dataset.holds = verdicts.includes(false) ? "no" : verdicts.includes(true) ? "yes" : "";
+    row.append(
+      html("td", "", several ? `${model} ${one.mode}` : one.mode), html("td", "number", accuracy(one.profiled)),
+      html("td", "number", told(one.live, accuracy)),
+      html("td", "number", one.live === null ? "–" : `${accuracy(one.low)} to ${accuracy(one.high)}`),
+      html("td", "number", String(one.scores)),
+      html("td", "number", told(one.latency_ratio, (ratio) => `× ${ratio.toFixed(2)}`)), verdict,
+    );
+    return row;
+  })));
+}
+
 function showDecisions(decisions) {
   $("no-decisions").hidden = decisions.length > 0;
-  document.querySelector(".scroll").hidden = !decisions.length;
+  $("decisions").closest(".scroll").hidden = !decisions.length;
   $("decisions").replaceChildren(...decisions.slice(0, ROWS).map((one) => {
     const row = html("tr");
     const outcome = html("td", "", one.outcome);
@@ -228,12 +250,36 @@ function draw(id, rows, low, high, label, unit, paint) {
   place.replaceChildren(svg);
 }
 
+// Signing in: the key is kept here and nowhere else.
+
+function signIn(said) {
+  key = "";
+  if (said) say("key-said", said);
+  status("waiting", "sign in");
+  say("about", "");
+  $("sign-in").hidden = false;
+  document.querySelector("main").hidden = document.querySelector("footer").hidden = true;
+  $("key").focus();
+}
+
+$("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = $("key").value.trim();
+  $("key").value = "";
+  $("sign-in").hidden = true;
+  document.querySelector("main").hidden = document.querySelector("footer").hidden = false;
+  run();
+});
+
+$("metrics").hidden = Boolean(document.body.dataset.key);  // a link carries no key
+
 async function run() {
+  if (document.body.dataset.key && !key) return signIn();
   try {
     await refresh();
   } catch (error) {
     status("lost", `no answer from the server (${error.message})`);
   }
-  setTimeout(run, 1000);
+  if ($("sign-in").hidden) setTimeout(run, 1000);
 }
 run();

@@ -15,12 +15,13 @@ class Page(NamedTuple):
 
 
 @cache
-def page() -> Page:
-    """Return the page."""
+def page(*, needs_key: bool = False) -> Page:
+    """Return the page; one that `needs_key` asks for an API key first, which it keeps in memory alone."""
     parts = files(__package__)
     markup, style, script = (
         (parts / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
+    markup = markup.replace("/*key*/", "needed" if needs_key else "")
     content = markup.replace("/*style*/", style).replace("/*script*/", script).encode()
     policy = (
         f"default-src 'none'; script-src {_hashed(script)}; style-src {_hashed(style)}; connect-src 'self'; "

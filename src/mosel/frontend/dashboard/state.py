@@ -6,6 +6,7 @@ from mosel import __version__
 from mosel.core.clock import NS_PER_S, to_ms
 from mosel.core.states import OUTCOMES, State
 from mosel.frontend.history import Decided, History, Second
+from mosel.frontend.standing import Entry
 from mosel.online.engine import Snapshot
 
 SECOND_COLUMNS = (
@@ -22,6 +23,7 @@ def state(
     ready: bool,
     settings: Mapping[str, str | int],
     modes: Mapping[str, Sequence[str]],
+    profiles: Mapping[str, Sequence[Entry]],
     since_s: int,
 ) -> dict[str, object]:
     """Return the state of a server.
@@ -32,6 +34,7 @@ def state(
         ready: whether it takes jobs.
         settings: its policy, say.
         modes: by model, the least accurate first.
+        profiles: by model, what its profile says of each mode beside what is seen.
         since_s: the first second, on the server's clock, that is asked for.
     """
     seconds = history.since(since_s)
@@ -41,6 +44,7 @@ def state(
         "ready": ready,
         "settings": settings,
         "modes": modes,
+        "profiles": profiles,
         "up_s": now_s - history.began_s,
         "workers": snapshot.workers,
         "queued": snapshot.queued_jobs,

@@ -10,8 +10,11 @@ from mosel.core.errors import GoneError, InputError, RefusedError
 from mosel.core.tables import Profile
 from mosel.core.types import Job
 from mosel.frontend.http import HttpApp
+from mosel.frontend.instant import InstantEngine, zeros
 from mosel.frontend.offers import MOST_HELD, Offers, uploaded
 from mosel.frontend.service import Service
+from mosel.models.base import Model
+from mosel.online.serving import ServedModel
 from tests.frontend.asgi_client import WAVE, Client, Reply, get, infer
 
 
@@ -123,6 +126,24 @@ async def test_an_offer_that_is_not_taken_up_is_dropped(service: Service) -> Non
     body = {"inputs": [{**WAVE}], "parameters": {"offer": told["offer"]}}
     assert (await infer(service, body)).status == 410
     assert b'mosel_requests_total{model="m",outcome="dropped"} 2.0' in (await get(service, "/metrics")).body
+
+
+async def test_offers_that_are_open_when_the_server_stops_are_dropped(model: Model, profile: Profile) -> None:
+    """While it drains uploads are refused; each offer then has one outcome, and only one."""
+    engine = InstantEngine(zeros(model))
+    service = Service(engine, [ServedModel("m", model, profile)])
+    for slo_ms in (200, 300, 400):
+        body = {"requests": 1, "modalities": ["sound"], "parameters": {"latency_slo_ms": slo_ms}}
+        told = (await offer(service, body)).told
+    body = {"inputs": [WAVE], "parameters": {"offer": told["offer"]}}
+    assert (await infer(service, body)).status == 200
+    engine.ready = False
+    assert (await infer(service, body)).status == 503
+    await asyncio.sleep(0.21)
+    service.close()
+    await asyncio.sleep(0.2)
+    decisions = (await get(service, "/dashboard/state")).told["decisions"]
+    assert [one["reason"] for one in decisions] == ["shutdown", "shutdown", "on_time"]
 
 
 async def test_an_upload_that_does_not_fit_leaves_the_place(service: Service) -> None:

@@ -100,6 +100,29 @@ def test_deadline(client: Any) -> None:
     assert 0 < receipt_of(result)["slack_ms"] < 15_200  # gRPC rounds what is left up, to three digits
 
 
+def test_lazy_upload_over_grpc(client: Any) -> None:
+    """A call without inputs offers a job and says what is wanted of it; the upload then is of that job."""
+    parameters = {"offered_requests": 2, "offered_modalities": "sound", "latency_slo_ms": 30_000}
+    told = client.infer("small", [], parameters=parameters).get_response().parameters
+    assert told["modalities"].string_param == "sound"
+    assert told["inputs"].string_param == "wave"
+    assert 0 < told["hold_ms"].double_param <= 10_000
+    offer = {"offer": told["offer"].string_param}
+    result = client.infer("small", [grpc_tensor("wave", WAVE)], parameters=offer)
+    assert result.as_numpy("total").tolist() == [6.0, 15.0]
+    with pytest.raises(InferenceServerException, match="is not held"):
+        client.infer("small", [grpc_tensor("wave", WAVE)], parameters=offer)
+    for inputs, changes, said in (
+        ([grpc_tensor("wave", WAVE)], {}, "has inputs; expected none"),
+        ([], {"offered_requests": "two"}, "expected a whole number"),
+        ([], {"offered_requests": 0}, "expected 1 to"),
+        ([], {"offered_modalities": 1}, "expected names joined by"),
+        ([], {"offered_modalities": "smell"}, "no modality 'smell'"),
+    ):
+        with pytest.raises(InferenceServerException, match=said):
+            client.infer("small", inputs, parameters={**parameters, **changes})
+
+
 def test_lists(server: Server) -> None:
     """Tensors may travel as lists, and come back so."""
     request = service_pb2.ModelInferRequest(model_name="small")

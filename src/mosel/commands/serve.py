@@ -161,7 +161,10 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         quotas = Quotas(config.quotas)
         service = Service(engine, served, config.limits, settings, config.tenants, quotas, watchers)
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
-        run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
+        try:
+            run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
+        finally:
+            service.close()
         say(service.metrics.last_words())
 
 

@@ -22,6 +22,7 @@ from mosel.frontend import codes
 from mosel.frontend.calls import of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
 from mosel.frontend.config import Address
+from mosel.frontend.grpc_offers import OFFERED, offer_of, offer_parameters
 from mosel.frontend.grpc_tensors import call_of, read_parameter, write_outputs, write_parameters
 from mosel.frontend.keys import Keys
 from mosel.frontend.oip import SERVICE, methods
@@ -181,10 +182,14 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         version = self._service.version_of(model, request.model_version)
         asked = call_of(request, _limit_ns(context, arrival_ns, self._service.now_ns()))
         call = asked.call if tenant is None else of_tenant(asked.call, tenant)
+        reply = reply_class(model_name=model, model_version=version, id=asked.call.id)
+        if OFFERED in call.parameters:
+            told = self._service.offer(model, offer_of(call), arrival_ns)
+            write_parameters(reply.parameters, offer_parameters(told))
+            return reply
         outcome = await self._service.infer(model, call, arrival_ns)
         if outcome.outputs is None:
             return codes.refusal_of_receipt(outcome.receipt, outcome.choice)
-        reply = reply_class(model_name=model, model_version=version, id=asked.call.id)
         write_parameters(reply.parameters, receipt_parameters(outcome.receipt, outcome.choice))
         write_outputs(reply, outcome.outputs, raw=asked.raw)
         return reply

@@ -64,6 +64,11 @@ class Offers:
         self._work_ns = 0
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The ids of the offers that are held."""
+        return tuple(self._held)
+
+    @property
     def work_s(self) -> float:
         """How long what is held will take each worker."""
         return to_s(self._work_ns) / self._workers

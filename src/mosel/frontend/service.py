@@ -277,13 +277,24 @@ class Service:
         metric = self._find(name, version).profile.metric
         return {"model_name": name, "metric": metric, "modes": self._live_accuracy.of_model(name)}
 
+    def close(self) -> None:
+        """Give every offer that is still open its outcome: the server has stopped, and no tensors will come."""
+        for offer in self._offers.names:
+            self._expire(offer)
+
     def _expire(self, offer: str) -> None:
         held = self._offers.let_go(offer)
-        if held is not None:
-            detail = f"the tensors of offer {offer} were not here in time"
-            now_ns = self._engine.now_ns()
-            self._ended(Receipt(held.job, State.DROPPED, Reason.NOT_UPLOADED, detail, now_ns))
-            self.statistics.failed(held.job, now_ns)
+        if held is None:
+            return  # its tensors came
+        now_ns = self._engine.now_ns()
+        reason, detail = Reason.NOT_UPLOADED, f"the tensors of offer {offer} were not here in time"
+        if not self._engine.ready:
+            reason, detail = (
+                Reason.SHUTDOWN,
+                f"the server stopped before the tensors of offer {offer} were here",
+            )
+        self._ended(Receipt(held.job, State.DROPPED, reason, detail, now_ns))
+        self.statistics.failed(held.job, now_ns)
 
     def _uploaded(self, name: str, call: Call, arrival_ns: int) -> Checked:
         """Return the offered job with its tensors; its place goes over to the scheduler."""

@@ -89,7 +89,13 @@ def test_the_state_holds_means() -> None:
     history = History(Clock())
     history.arrived(JOB)
     empty = Snapshot(1, 0, 0, 0, ("ready",), Decisions())
-    told = {"ready": True, "settings": {"policy": "joint"}, "modes": {"m": ("a", "b")}, "since_s": 0}
+    told = {
+        "ready": True,
+        "settings": {"policy": "joint"},
+        "modes": {"m": ("a", "b")},
+        "profiles": {},
+        "since_s": 0,
+    }
     (row,) = _rows(state(history, empty, **told))  # type: ignore[arg-type]
     assert row["accuracy"] is row["slo"] is row["slack_ms"] is row["least_slack_ms"] is None
     history.ended(served(), Choice.CHEAPER_FOR_DEADLINES)

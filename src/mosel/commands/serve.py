@@ -159,7 +159,9 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
             engine.watch_decisions(traces.decided)
             watchers.append(traces.ended)
         quotas = Quotas(config.quotas)
-        service = Service(engine, served, config.limits, settings, config.tenants, quotas, watchers)
+        service = Service(
+            engine, served, config.limits, settings, config.tenants, quotas, watchers, config.shadow_share
+        )
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
         try:
             run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)

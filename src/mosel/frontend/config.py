@@ -26,6 +26,7 @@ LONGEST_S = 86_400.0
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Duration = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=LEAST_WEIGHT, le=LARGEST_WEIGHT)]
 
@@ -63,6 +64,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tenants: each tenant's weight: what its on-time requests are worth beside those of others, which have 1.
         log_format: of what is said on stderr: text for a person, json for a program.
         log_level: from which level on: warning, info (jobs that were not served), debug (every job).
+        shadow_share: of the jobs that carried all modalities and ran in a cheaper mode, how many run once more
+            in the most accurate one while the server is idle, to see how far the answers agree.
         traces: whether each job becomes OpenTelemetry spans.
         options: tuning of the scheduler and its policies, by the names of its `Options`.
     """
@@ -95,6 +98,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenants: dict[str, Weight] = {}
     log_format: str = "text"
     log_level: str = "warning"
+    shadow_share: Share = 0.0
     traces: bool = False
     options: dict[str, int | float | str | bool] = {}
 

@@ -44,10 +44,16 @@ class Metrics:
         snapshot: gives the engine's counters as they stand.
         best: knows how accurate jobs could have been.
         live: gives what feedback says of each mode, by model and mode.
+        agreement: gives what shadow runs say of it.
     """
 
     def __init__(
-        self, models: Sequence[str], snapshot: Callable[[], Snapshot], best: Best, live: LiveEstimates = dict
+        self,
+        models: Sequence[str],
+        snapshot: Callable[[], Snapshot],
+        best: Best,
+        live: LiveEstimates = dict,
+        agreement: LiveEstimates = dict,
     ) -> None:
         self._best = best
         self._registry = CollectorRegistry()
@@ -85,7 +91,8 @@ class Metrics:
         }
         self._times = {model: (self._slack.labels(model), self._time.labels(model)) for model in models}
         self._registry.register(_EngineCollector(snapshot))
-        self._registry.register(_LiveAccuracyCollector(live))
+        self._registry.register(_EstimateCollector(live, _LIVE_ACCURACY))
+        self._registry.register(_EstimateCollector(agreement, _AGREEMENT))
 
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
@@ -170,22 +177,29 @@ class _EngineCollector(Collector):
         yield _decision_times(found.decisions)
 
 
-class _LiveAccuracyCollector(Collector):
-    """Works out what feedback says when the metrics are asked for."""
+_LIVE_ACCURACY = (
+    ("mosel_live_accuracy", "Mean of the last scores that came back."),
+    ("mosel_live_accuracy_low", "Lower end of its 95% interval."),
+    ("mosel_live_accuracy_high", "Upper end of its 95% interval."),
+    ("mosel_live_accuracy_scores", "How many scores these are."),
+)
+_AGREEMENT = (
+    ("mosel_agreement", "Mean agreement of the last answers with those of the most accurate mode."),
+    ("mosel_agreement_low", "Lower end of its 95% interval."),
+    ("mosel_agreement_high", "Upper end of its 95% interval."),
+    ("mosel_agreement_shadows", "How many answers were compared by shadow runs."),
+)
 
-    def __init__(self, live: LiveEstimates) -> None:
+
+class _EstimateCollector(Collector):
+    """Works out what feedback, or shadow runs, say when the metrics are asked for."""
+
+    def __init__(self, live: LiveEstimates, told: Sequence[tuple[str, str]]) -> None:
         self._live = live
+        self._told = told
 
     def collect(self) -> Iterator[Metric]:
-        families = [
-            GaugeMetricFamily(name, text, labels=("model", "mode"))
-            for name, text in (
-                ("mosel_live_accuracy", "Mean of the last scores that came back."),
-                ("mosel_live_accuracy_low", "Lower end of its 95% interval."),
-                ("mosel_live_accuracy_high", "Upper end of its 95% interval."),
-                ("mosel_live_accuracy_scores", "How many scores these are."),
-            )
-        ]
+        families = [GaugeMetricFamily(name, text, labels=("model", "mode")) for name, text in self._told]
         for labels, seen in self._live().items():
             for family, value in zip(families, seen, strict=True):
                 family.add_metric(labels, value)

@@ -167,6 +167,19 @@ COUNTED = closed(
 )
 
 _MAYBE: Schema = {"type": ["number", "null"]}
+_VERDICT: Schema = {"type": ["boolean", "null"]}
+
+_AGREEMENT = closed(
+    {
+        "mean": NUMBER,
+        "low": NUMBER,
+        "high": NUMBER,
+        "shadows": COUNT,
+        "accuracy_low": NUMBER,
+        "accuracy_high": NUMBER,
+        "holds": _VERDICT,
+    }
+)
 
 LIVE_ACCURACY = closed(
     {
@@ -181,7 +194,8 @@ LIVE_ACCURACY = closed(
                     "low": _MAYBE,
                     "high": _MAYBE,
                     "scores": COUNT,
-                    "holds": {"type": ["boolean", "null"]},
+                    "holds": _VERDICT,
+                    "agreement": {"oneOf": [{"type": "null"}, _AGREEMENT]},
                 }
             )
         ),

@@ -17,6 +17,7 @@ from mosel.core.clock import to_s
 from mosel.core.errors import InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
 from mosel.core.types import Batch, Job, Receipt
+from mosel.frontend.agreement import LiveAgreement
 from mosel.frontend.answered import Answered, FeedbackBody, counted
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.bodies import Bodies
@@ -32,6 +33,7 @@ from mosel.frontend.metrics import Metrics
 from mosel.frontend.offers import OfferBody, Offers, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.repository import Repository
+from mosel.frontend.shadows import Shadows
 from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
 from mosel.models.base import Model, Tensor
@@ -95,6 +97,7 @@ class Service:
         tenants: weights of tenants; those that it does not name have 1.
         quotas: how much each tenant may send.
         watchers: are told of every job that has its outcome.
+        shadow_share: of the jobs that may be compared with the most accurate mode, how many are.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Service:
         tenants: Mapping[str, float] | None = None,
         quotas: Quotas | None = None,
         watchers: Sequence[Watcher] = (),
+        shadow_share: float = 0.0,
     ) -> None:
         self._watchers = tuple(watchers)
         self._quotas = quotas or Quotas()
@@ -123,8 +127,15 @@ class Service:
         self._best = Best(one.profile for one in self._served.values())
         self._answered = Answered()
         self._live_accuracy = LiveAccuracy(one.profile for one in self._served.values())
-        self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, self._live_accuracy.estimates)
+        self._agreement = LiveAgreement(one.profile for one in self._served.values())
+        live = self._live_accuracy.estimates, self._agreement.estimates
+        self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, *live)
         self._history = History(engine.now_ns)
+        self._shadows = (
+            Shadows(served, shadow_share, engine.submit, engine.snapshot, engine.now_ns, self._agreement)
+            if shadow_share
+            else None
+        )
         self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
         self.statistics = Statistics(self._served)
         self.bodies = Bodies(self.limits)
@@ -217,6 +228,8 @@ class Service:
                 running = self._answered.follow(call.id, checked.job, running)
             answer = await running
         choice = self._ended(answer.receipt, handed_in_ns)
+        if self._shadows is not None:
+            self._shadows.saw(answer.receipt, checked.inputs, answer.outputs)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
 
@@ -269,13 +282,13 @@ class Service:
         return {"model_name": name, "id": body.id, "counted": found, "left_out": left_out}
 
     def live_accuracy(self, name: str, version: str = "") -> dict[str, object]:
-        """Return what feedback says of each mode of a model, beside its profile.
+        """Return what feedback and shadow runs say of each mode of a model, beside its profile.
 
         Raises:
             UnknownModelError: there is no such model or version.
         """
         metric = self._find(name, version).profile.metric
-        return {"model_name": name, "metric": metric, "modes": self._live_accuracy.of_model(name)}
+        return {"model_name": name, "metric": metric, "modes": self._seen(name)}
 
     def close(self) -> None:
         """Give every offer that is still open its outcome: the server has stopped, and no tensors will come."""
@@ -327,7 +340,11 @@ class Service:
         )
 
     def _standing(self, name: str) -> list[Entry]:
-        return standing(name, self._live_accuracy.of_model(name), self._engine.snapshot().latency_ratios)
+        return standing(name, self._seen(name), self._engine.snapshot().latency_ratios)
+
+    def _seen(self, name: str) -> list[dict[str, object]]:
+        entries = self._live_accuracy.of_model(name)
+        return [{**one, "agreement": self._agreement.entry(name, str(one["mode"]))} for one in entries]
 
     async def _run(self, checked: Checked, handed_in_ns: int) -> Answer:
         """Let the engine run a job."""

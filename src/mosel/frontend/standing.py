@@ -30,7 +30,11 @@ def drifted(entries: Iterable[Mapping[str, Any]]) -> str:
     return ";".join(
         f"{entry['mode']}:{what}"
         for entry in entries
-        for what, holds in (("accuracy", entry["holds"]), ("latency", entry["latency_holds"]))
+        for what, holds in (
+            ("accuracy", entry["holds"]),
+            ("agreement", (entry.get("agreement") or {}).get("holds")),
+            ("latency", entry["latency_holds"]),
+        )
         if holds is False
     )
 

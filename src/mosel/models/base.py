@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mosel.core.errors import ModelError
+from mosel.models.agreement import same_class
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
     Score = Callable[[Mapping[str, NDArray[Any]], NDArray[Any]], NDArray[np.float64]]
     Confidence = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
+    Agreement = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], NDArray[np.float64]]
 
 DATATYPES: dict[str, str] = {
     "BOOL": "bool",
@@ -72,7 +74,7 @@ class Tensor:
             also returns that, as an output of its own that is declared beside it.
         per_length: how many entries along its first variable dimension one unit of the model's length has; 0 if
             it has no part in it. Only for models with `length_buckets`.
-        most_bytes: in one value of an input of BYTES; a request with more is refused before it is looked into.
+        most_bytes: in one value of an input of BYTES; a request with more is refused.
     """
 
     name: str
@@ -90,15 +92,15 @@ class Tensor:
         return DATATYPES[self.datatype]
 
     @property
-    def filler(self) -> float | bytes:
-        """What fills shorter requests: `pad`, or an empty value of BYTES."""
-        return b"" if self.datatype == BYTES else self.pad
-
-    @property
     def largest_shape(self) -> tuple[int, ...]:
         """The shape of the longest request that is accepted."""
         limits = iter(self.limits)
         return tuple(next(limits) if size == -1 else size for size in self.shape)
+
+    @property
+    def filler(self) -> float | bytes:
+        """What fills shorter requests."""
+        return b"" if self.datatype == BYTES else self.pad
 
     @property
     def variable_axis(self) -> int:
@@ -129,7 +131,7 @@ class Tensor:
         if self.lengths and not variable:
             yield f"tensor {self.name}: lengths are asked for, but no dimension is variable"
         if self.most_bytes < 1:
-            yield f"tensor {self.name}: most_bytes {self.most_bytes}; expected a number of bytes from 1"
+            yield f"tensor {self.name}: most_bytes {self.most_bytes}; expected at least 1"
         if self.per_length and not (variable and self.per_length > 0):
             yield (
                 f"tensor {self.name}: per_length {self.per_length:g}; expected a positive number of entries of "
@@ -200,9 +202,8 @@ def largest_probability(outputs: "Arrays") -> "NDArray[np.float64]":
 
 def metric_of(scores: "NDArray[np.float64]") -> float:
     """Return the metric of what `Model.score` gave samples: the mean, or the share that is right."""
-    if scores.ndim == 1:
-        return float(scores.mean())
-    return max(0.0, float(scores[:, 0].sum() / scores[:, 1].sum()))
+    share = scores.mean() if scores.ndim == 1 else max(0.0, scores[:, 0].sum() / scores[:, 1].sum())
+    return float(share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,23 +235,23 @@ class Model:
         metric: the metric's name.
         further: metrics that stand in the profile's `extra` beside it.
         confidence: how sure the model is of each request's answer, shape (batch,), higher is surer, from its
-            outputs alone; on any scale. Without it a model that is scored as a classifier counts as one that
-            returns logits, and any other has none. A cascade asks for further modalities where it is low.
+            outputs alone; on any scale. A cascade asks for further modalities where it is low. Without it a
+            model that is scored as a classifier counts as one that returns logits; others have none.
+        agreement: how far two answers to each request are the same, on 0..1, shape (batch,), from the outputs
+            of both. Without it they are where a model scored as a classifier names the same class.
         calibration: returns labelled samples that are neither in training nor in `samples`; on these the
             thresholds of cascades are chosen. Without it there are none.
         allowed: whether a combination of modalities may be used at all ("never without text").
-        precisions: the precisions to offer, the first being the usual one; by kind of device (`cpu`, `cuda`)
-            where they differ.
+        precisions: those to offer, the usual one first; by kind of device (`cpu`, `cuda`) where they differ.
         framework: `torch`, or `numpy` for functions on arrays that need no device.
         max_batch: the largest batch to profile.
         accuracy_slo: default for requests that name none; None means the least accurate mode.
         latency_slo_s: default for requests that name none.
         length_buckets: ascending upper limits of lengths, in the model's own unit, where latency depends on
-            them: it is profiled for each, and requests of one bucket run together. Tensors say by `per_length`
-            what of them is length.
+            them: it is profiled for each, and requests of one run together. See `Tensor.per_length`.
         version: changes whenever the weights do; a profile of another version is not used.
-        trained: whether the weights mean anything. The latencies of random ones are real and their answers are
-            not: no accuracy is measured, and the samples are for timing only.
+        trained: whether the weights mean anything. The latencies of random ones are real, their answers are
+            not: no accuracy is measured, and samples are for timing only.
     """
 
     name: str
@@ -262,6 +263,7 @@ class Model:
     metric: str = "accuracy"
     further: Further | None = None
     confidence: "Confidence | None" = None
+    agreement: "Agreement | None" = None
     calibration: Callable[[], Samples] | None = None
     allowed: Callable[[tuple[str, ...]], bool] = lambda _: True
     precisions: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ("float32",)
@@ -289,6 +291,11 @@ class Model:
         if self.confidence is None and self.score is classification_score:
             return largest_softmax
         return self.confidence
+
+    @property
+    def agreement_of(self) -> "Agreement | None":
+        """What tells how far two answers agree; None if nothing does."""
+        return same_class if self.agreement is None and self.score is classification_score else self.agreement
 
     def modality(self, name: str) -> Modality:
         """Return the modality called `name`; KeyError if there is none."""
@@ -381,11 +388,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a model is made from options, such as a checkpoint: on the command line `vilt,checkpoint=FILE`.
+    """How a model is made from options, as in `vilt,checkpoint=FILE` on the command line.
 
     Attributes:
         make: returns the model; called with the options that were given as keywords.
-        options: by name, what turns an option's text into its value; ValueError where it cannot.
+        options: by name, what turns an option's text into its value, or raises ValueError.
     """
 
     make: Callable[..., Model]

@@ -97,8 +97,9 @@ function showWorkers(workers) {
 function showProfiles(profiles) {
   const several = Object.keys(profiles).length > 1;
   $("profiles").replaceChildren(...Object.entries(profiles).flatMap(([model, modes]) => modes.map((one) => {
-    const row = html("tr"), verdicts = [one.holds, one.latency_holds];
-    const wrong = [one.holds === false && "accuracy has fallen", one.latency_holds === false && "latency has changed"];
+    const row = html("tr"), agreed = one.agreement ? one.agreement.holds : null;
+    const verdicts = [one.holds, agreed, one.latency_holds];
+    const wrong = [one.holds === false && "accuracy has fallen", agreed === false && "accuracy cannot be so", one.latency_holds === false && "latency has changed"];
     const said = wrong.filter(Boolean).join(", ") || (verdicts.includes(true) ? "holds" : "–");
     const verdict = html("td", "", said);
     verdict.dataset.holds = verdicts.includes(false) ? "no" : verdicts.includes(true) ? "yes" : "";
@@ -107,6 +108,7 @@ function showProfiles(profiles) {
       html("td", "number", told(one.live, accuracy)),
       html("td", "number", one.live === null ? "–" : `${accuracy(one.low)} to ${accuracy(one.high)}`),
       html("td", "number", String(one.scores)),
+      html("td", "number", one.agreement ? `${accuracy(one.agreement.mean)} of ${one.agreement.shadows}` : "–"),
       html("td", "number", told(one.latency_ratio, (ratio) => `× ${ratio.toFixed(2)}`)), verdict,
     );
     return row;

@@ -37,16 +37,31 @@ import numpy as np
 
 from mosel import Modality, Model, Samples, Tensor
 
+
+def run(**given):
+    count = len(next(iter(given.values())))
+    words = given.get("words", np.full((count, 1), b"", object))
+    return {"y": np.zeros(count, "float32"), "said": [b" ".join(row) for row in words.tolist()]}
+
+
 model = Model(
     name="m",
     modalities=(
         Modality("text", (Tensor("tokens", "INT64", (-1,), limits=(8,)),)),
         Modality("sound", (Tensor("wave", "FP32", (2, -1), limits=(8,)),)),
+        Modality(
+            "caption",
+            (Tensor("words", "BYTES", (-1,), limits=(4,), most_bytes=64), Tensor("warmth", "BF16", (2,))),
+        ),
     ),
-    outputs=(Tensor("y", "FP32", ()),),
-    load=lambda device, precision: lambda **given: {"y": np.zeros(len(next(iter(given.values()))), "float32")},
+    outputs=(Tensor("y", "FP32", ()), Tensor("said", "BYTES", ())),
+    load=lambda device, precision: run,
     samples=lambda: Samples(
-        {"text": {"tokens": np.zeros((8, 4), "int64")}, "sound": {"wave": np.zeros((8, 2, 4), "float32")}},
+        {
+            "text": {"tokens": np.zeros((8, 4), "int64")},
+            "sound": {"wave": np.zeros((8, 2, 4), "float32")},
+            "caption": {"words": np.full((8, 2), b"a", object), "warmth": np.zeros((8, 2), "float32")},
+        },
         np.zeros(8),
     ),
     score=lambda outputs, labels: np.ones(len(labels)),
@@ -148,14 +163,26 @@ def is_wrong(status: str) -> bool:
 
 _WAVE = {"name": "wave", "shape": [1, 2, 3], "datatype": "FP32", "data": [1, 2, 3, 4, 5, 6.5]}
 _TOKENS = {"name": "tokens", "shape": [1, 2], "datatype": "INT64", "data": [7, 8]}
+_WORDS = {"name": "words", "shape": [1, 2], "datatype": "BYTES", "data": ["aé", ""]}
+_WARMTH = {"name": "warmth", "shape": [1, 2], "datatype": "BF16", "data": [1, 2.5]}
 _PARAMETERS = {"accuracy_slo": 0.5, "latency_slo_ms": "500", "priority": 1, "timeout": 400000, "tenant": "a"}
 _JSON = json.dumps(
-    {"id": "a", "inputs": [_WAVE, _TOKENS], "parameters": _PARAMETERS, "outputs": [{"name": "y"}]}
+    {
+        "id": "a",
+        "inputs": [_WAVE, _TOKENS, _WORDS, _WARMTH],
+        "parameters": _PARAMETERS,
+        "outputs": [{"name": "y"}, {"name": "said"}],
+    }
 ).encode()
+_OFFER = json.dumps({"requests": 1, "modalities": ["sound", "caption"], "parameters": _PARAMETERS}).encode()
+_FEEDBACK = json.dumps({"id": "a", "scores": [True, 0.5], "tenant": "a"}).encode()
+_RAW_WORDS = b"\2\0\0\0\xff\0" + b"\0\0\0\0"
 _RAW_HEAD = json.dumps(
     {
         "inputs": [
-            {"name": "wave", "shape": [1, 2, 3], "datatype": "FP32", "parameters": {"binary_data_size": 24}}
+            {"name": "wave", "shape": [1, 2, 3], "datatype": "FP32", "parameters": {"binary_data_size": 24}},
+            {"name": "warmth", "shape": [1, 2], "datatype": "BF16", "parameters": {"binary_data_size": 4}},
+            {"name": "words", "shape": [1, 2], "datatype": "BYTES", "parameters": {"binary_data_size": 10}},
         ],
         "parameters": {"binary_data_output": True},
     }
@@ -163,6 +190,8 @@ _RAW_HEAD = json.dumps(
 _PATHS = [
     "/v2/models/m/infer",
     "/v2/models/m/versions/1/infer",
+    "/v2/models/m/offer",
+    "/v2/models/m/feedback",
     "/v2/repository/index",
     "/v2/repository/models/m/load",
     "/v2/models/m/stats",
@@ -183,8 +212,11 @@ RIGHT = _request("/v2/models/m/infer", _JSON.replace(b'"500"', b'"20000"').repla
 
 def _grpc_message() -> Any:
     made = message("ModelInferRequest")(model_name="m", raw_input_contents=[bytes(24), bytes(16)])
+    made.raw_input_contents.extend([_RAW_WORDS, bytes(4)])
     made.inputs.add(name="wave", datatype="FP32", shape=[1, 2, 3])
     made.inputs.add(name="tokens", datatype="INT64", shape=[1, 2])
+    made.inputs.add(name="words", datatype="BYTES", shape=[1, 2])
+    made.inputs.add(name="warmth", datatype="BF16", shape=[1, 2])
     made.parameters["accuracy_slo"].double_param = 0.5
     made.parameters["latency_slo_ms"].string_param = "20000"
     made.parameters["priority"].uint64_param = 1
@@ -234,13 +266,16 @@ def _wire(draw: random.Random) -> tuple[bytes, Send]:
 
 def _body(draw: random.Random) -> tuple[bytes, Send]:
     change = draw.choice((mutated, _numbers_changed))
-    return _request(draw.choice((*_PATHS, _PATHS[0], _PATHS[0])), change(_JSON, draw)), http_call
+    path = draw.choice((*_PATHS, _PATHS[0], _PATHS[0]))
+    meant = _OFFER if path.endswith("offer") else _FEEDBACK if path.endswith("feedback") else _JSON
+    return _request(path, change(meant, draw)), http_call
 
 
 def _raw(draw: random.Random) -> tuple[bytes, Send]:
     head = mutated(_RAW_HEAD, draw) if draw.random() < 0.7 else _RAW_HEAD
     length = len(head) if draw.random() < 0.8 else draw.choice((-1, 0, 1, 10**9, len(head) + 3))
-    body = head + draw.randbytes(draw.choice((24, 24, 24, 23, 0, 48)))
+    words = mutated(_RAW_WORDS, draw) if draw.random() < 0.5 else _RAW_WORDS
+    body = head + draw.randbytes(draw.choice((28, 28, 28, 27, 0, 48))) + words
     return _request(_PATHS[0], body, f"Inference-Header-Content-Length: {length}\r\n"), http_call
 
 
@@ -259,10 +294,19 @@ def _fields(draw: random.Random) -> tuple[bytes, Send]:
     one = draw.choice(list(made.inputs))
     one.shape[draw.randrange(len(one.shape))] = draw.choice((-1, 0, 1, 2, 9, 2**31, 2**62, -(2**63)))
     if draw.random() < 0.3:
-        one.datatype = draw.choice(("BOOL", "FP16", "INT8", "UINT64", "BYTES", "", "X" * 3000, "é" * 900))
+        at = draw.randrange(len(made.raw_input_contents))
+        made.raw_input_contents[at] = mutated(made.raw_input_contents[at], draw)
+    if draw.random() < 0.1:
+        made.parameters["offered_requests"].int64_param = draw.choice((-1, 0, 1, 2**40))
+        del made.inputs[draw.choice((0, 1)) :], made.raw_input_contents[:]
+    if draw.random() < 0.3:
+        one.datatype = draw.choice(
+            ("BOOL", "FP16", "INT8", "UINT64", "BYTES", "BF16", "", "X" * 3000, "é" * 900)
+        )
     if draw.random() < 0.3:
         del made.raw_input_contents[:]
         one.contents.fp32_contents.extend([float("nan")] * draw.randrange(9))
+        one.contents.bytes_contents.extend([b"\xff"] * draw.randrange(3))
     if draw.random() < 0.3:
         name = draw.choice(("accuracy_slo", "latency_slo_ms", "timeout", "weight", "length", "tenant"))
         kind, value = draw.choice(

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -189,6 +190,25 @@ def test_jobs_that_are_given_up_count_as_dropped(server: Server, folder: Path) -
     assert [row.outcome for row in found.jobs] == [State.SERVED, State.DROPPED]
     assert found.summary.extra["reasons"] == {"given up": 1000, "on_time": 1}
     assert found.jobs[1].decided_ns >= 2 * 10**9
+
+
+def test_a_disk_that_is_full_leaves_whole_files_only(server: Server, folder: Path) -> None:
+    """The kernel refuses to write more: one line says which file, with status 2, and no half of it is left."""
+    rows = "".join(f"job-{number},0,1,0.5,30\n" for number in range(40))
+    (folder / "w.csv").write_text(f"job,arrival_s,requests,accuracy_slo,latency_slo_s\n{rows}")
+    command = [sys.executable, "-c", "from mosel.cli import main; main()", "replay", server.url, "sleepy:model"]
+    done = subprocess.run(
+        [*command, "w.csv", "-o", "run", "--quiet"],
+        env={**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"mosel: .*jobs\.csv: cannot be written: File too large\n", done.stderr), done.stderr
+    assert list((folder / "run").iterdir()) == []
 
 
 def test_a_model_that_is_not_served_is_told_at_once(

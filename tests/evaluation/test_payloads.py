@@ -107,3 +107,15 @@ def test_samples_are_of_the_length_that_the_job_says() -> None:
 
     assert [sent(length) for length in (1, 3, 4, 9)] == [{0, 1}, {2, 3}, {2, 3}, {4}]
     assert sent(20) == sent(None) == {0, 1, 2, 3, 4}
+
+
+def test_bytes_are_sent_and_filled_up_with_empty_ones() -> None:
+    """Samples of BYTES differ in length and in number; shorter ones get values without bytes."""
+    words = [np.array([b"\xff" * size] * (1 + size), object) for size in range(3)]
+    text = Modality("text", (Tensor("words", "BYTES", (-1,), limits=(9,)),))
+    only = replace(
+        model(lambda: Samples({"text": {"words": words}}, np.arange(3))), modalities=(text,), framework="numpy"
+    )
+    payload = Payloads(only, seed=0).make(job(3))
+    for row, index in zip(tensors(payload)["words"], payload.indices, strict=True):
+        assert row.tolist() == [*words[index].tolist(), *[b""] * (2 - index)]

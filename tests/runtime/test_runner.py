@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -219,3 +220,26 @@ def test_a_modality_without_preprocessing_is_handed_on() -> None:
     """The arrays come back as they went in."""
     model = numpy_model(lambda left: left)
     assert prepare(model, "left", {"left": ONE})["left"] is ONE
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch"])
+def test_bytes_reach_the_model_and_come_back(framework: str) -> None:
+    """As Python's bytes, joined and filled up with empty ones; texts that it returns become bytes."""
+
+    def run(words: Any) -> Any:
+        return {"said": [["é" if not any(row) else b" ".join(row)] for row in words.tolist()]}
+
+    model = Model(
+        name="words",
+        modalities=(Modality("text", (Tensor("words", "BYTES", (-1,), limits=(4,)),)),),
+        outputs=(Tensor("said", "BYTES", (1,)),),
+        load=lambda _device, _precision: run,
+        framework=framework,
+    )
+    parts = [np.array([[b"a", b"\0"]], object), np.array([[b"b"], [b""]], object)]
+    ran = Runner(model, "cpu", ["float32"]).run(("text",), "float32", {"words": parts})
+    assert ran.outputs["said"].tolist() == [[b"a \0"], [b"b "], ["é".encode()]]
+    wrong = replace(model, load=lambda _device, _precision: lambda words: {"said": [[1]] * len(words)})
+    runner = Runner(wrong, "cpu", ["float32"])
+    with pytest.raises(WrongOutputError, match="a value of BYTES is int"):
+        runner.run(("text",), "float32", {"words": parts})

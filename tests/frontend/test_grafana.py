@@ -13,6 +13,7 @@ from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Part, Receipt
 from mosel.frontend.best import Best
+from mosel.frontend.feedback import Estimate
 from mosel.frontend.metrics import Metrics
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Snapshot
@@ -31,7 +32,8 @@ def samples(profile: Profile) -> dict[str, set[str]]:
     """What `/metrics` shows once everything has happened: each sample's name, and its labels."""
     ratios = {("m", "text"): 1.0}
     snapshot = Snapshot(0, 0, 0, 0, ("ready",), Decisions(), latency_ratios=ratios)
-    metrics = Metrics(("m",), lambda: snapshot, Best([profile]))
+    seen = {("m", "text"): Estimate(0.8, 0.7, 0.9, 100)}
+    metrics = Metrics(("m",), lambda: snapshot, Best([profile]), lambda: seen, lambda: seen)
     metrics.arrived(JOB)
     metrics.answered(Receipt(JOB, State.SERVED, Reason.ON_TIME, "", 5, 5, 0.8, (("text", 2),)))
     metrics.ran(Batch(1, 0, "m", "text", 0, (Part("j", (0, 1)),), 100), 90)

@@ -24,6 +24,15 @@ def sentiment_confidence(outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.floa
     return away
 
 
+def same_sentiment(
+    outputs: Mapping[str, NDArray[Any]], others: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float64]:
+    """Return 1.0 for each request whose two sentiments are negative or not alike, else 0.0; shape (batch,)."""
+    negative, other = (each["sentiment"][:, 0] < 0 for each in (outputs, others))
+    same: NDArray[np.float64] = (negative == other).astype(np.float64)
+    return same
+
+
 def micro_f1(outputs: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> NDArray[np.float64]:
     """Return twice the genres that are right, and those answered plus those meant: (samples, 2).
 

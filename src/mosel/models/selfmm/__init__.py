@@ -17,7 +17,7 @@ from mosel.models.av_digits.data import Split
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
 from mosel.models.loading import PRECISIONS, version_of, weights_of
 from mosel.models.noise import MADE_UP, features, texts
-from mosel.models.scores import sentiment_confidence, sentiment_score
+from mosel.models.scores import same_sentiment, sentiment_confidence, sentiment_score
 from mosel.models.selfmm import digits, preprocess
 from mosel.models.wordpiece import BUNDLED, check_vocabulary, version_with
 
@@ -109,6 +109,7 @@ def selfmm(
         calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=sentiment_score,
         confidence=sentiment_confidence,
+        agreement=same_sentiment,
         precisions=PRECISIONS,
         version=version_with(vocabulary, version_of(checkpoint, seed)),
         trained=checkpoint is not None,

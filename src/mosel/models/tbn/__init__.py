@@ -63,6 +63,7 @@ def tbn(
         calibration=functools.partial(labelled, Split.CALIBRATION) if ours else None,
         score=action_score,
         confidence=action_confidence,
+        agreement=same_action,
         metric="action top-1",
         precisions={"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16", "bfloat16")},
         max_batch=4 if size == "full" else 16,
@@ -70,6 +71,15 @@ def tbn(
         version=version_of(checkpoint, seed),
         trained=checkpoint is not None,
     )
+
+
+def same_action(
+    outputs: "Mapping[str, NDArray[Any]]", others: "Mapping[str, NDArray[Any]]"
+) -> "NDArray[np.float64]":
+    """Return 1.0 for each request whose answers have the same verb and the same noun, else 0.0; (batch,)."""
+    pairs = [outputs[name].argmax(axis=-1) == others[name].argmax(axis=-1) for name in ("verb", "noun")]
+    same: NDArray[np.float64] = (pairs[0] & pairs[1]).astype("float64")
+    return same
 
 
 def action_score(outputs: "Mapping[str, NDArray[Any]]", labels: "NDArray[Any]") -> "NDArray[np.float64]":

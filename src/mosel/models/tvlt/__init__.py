@@ -16,7 +16,7 @@ from mosel.models.av_digits.data import Split
 from mosel.models.base import BatchFunction, Modality, Model, Recipe, Samples, Tensor
 from mosel.models.loading import PRECISIONS, version_of, weights_of
 from mosel.models.noise import MADE_UP
-from mosel.models.scores import sentiment_confidence, sentiment_score
+from mosel.models.scores import same_sentiment, sentiment_confidence, sentiment_score
 from mosel.models.tvlt import digits
 from mosel.models.tvlt.preprocess import audio, video
 
@@ -97,6 +97,7 @@ def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int | None = 
         calibration=functools.partial(digits.samples, Split.CALIBRATION) if labelled else None,
         score=sentiment_score,
         confidence=sentiment_confidence,
+        agreement=same_sentiment,
         precisions=PRECISIONS,
         version=version_of(checkpoint, seed),
         trained=checkpoint is not None,

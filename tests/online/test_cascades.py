@@ -1,3 +1,5 @@
+from collections import Counter
+
 import pytest
 from msgspec.structs import replace
 
@@ -22,7 +24,8 @@ from mosel.online.policies.base import cheapest
 from mosel.online.scheduler import Scheduler
 from mosel.online.stages import Stages
 from mosel.online.tables import ModelTable
-from mosel.online.unsure import Promise, judged
+from mosel.online.unsure import Promise, Ways, judged
+from mosel.solve.cover import cheapest_batches
 from tests.online.cascaded import COLUMN, FULL, LAST, MIDDLE, cascaded, escalate, hesitate
 from tests.online.driver import MS, completed, dispatched, job, receipt_of, told
 
@@ -214,6 +217,22 @@ def test_what_cascades_save_is_told_beside_the_cheapest_single_modes() -> None:
     without = Amortised([single])
     assert without.saved_ns(waiting(job("a", 1, 0.95), single, without)) == 0
     assert shared.saved_ns(waiting(job("a", 40, 0.95), TABLE, shared)) > 0
+
+
+@pytest.mark.parametrize("count", [1, 5, 1000])
+def test_escalations_of_any_number_are_the_fastest_batches(count: int) -> None:
+    """However many are unsure, and of two cascades, each mode's requests run in the batches that end first."""
+    lasts = [LAST if at % 3 else 1 for at in range(count)]
+    ways = Ways(lasts, TABLE.latency_ns[:, 0])
+    assert len(ways) == count + 1
+    for at in {0, 1, count // 2, count}:
+        assert Counter(lasts[:at]) == Counter(mode for mode, size in ways[at] for _ in range(size))
+        took_ns = [int(TABLE.latency_ns[mode, 0, size]) for mode, size in ways[at]]
+        best_ns = [
+            cheapest_batches(TABLE.latency_ns[mode, 0], lasts[:at].count(mode))[0][-1] for mode in set(lasts)
+        ]
+        assert sum(took_ns) == ways.latency_ns[at] == sum(best_ns)
+        assert max(took_ns, default=0) == ways.longest_ns[at]
 
 
 def waiting(job: Job, table: ModelTable, shared: Amortised) -> LiveJob:

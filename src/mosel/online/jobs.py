@@ -17,7 +17,7 @@ from mosel.online.columns import CascadeColumn
 from mosel.online.covers import Covers
 from mosel.online.progress import MOST_FAULTS, Progress
 from mosel.online.tables import NO_STRATEGY, ModelTable, Strategy, point
-from mosel.online.unsure import Promise, in_line, options
+from mosel.online.unsure import Promise, Ways, in_line, options
 from mosel.solve.cover import SHORTFALL, Frontier, cheapest_reaching
 from mosel.solve.line_up import idle_ns
 
@@ -127,9 +127,8 @@ class LiveJob:
 
     def longest_ns(self, wide: bool) -> Ints:
         """Return the longest batch of each of the `options`, of shape (points,)."""
-        if self.escalates:
-            points = range(len(self.frontier))
-            return np.array([max(self.option_ns(at, wide), default=0) for at in points], np.int64)
+        if isinstance(self.frontier.batches, Ways):
+            return self.frontier.batches.longest_ns
         return self._covers(wide).longest_ns(self.bucket, self.mask, len(self.waiting))
 
     def alone_ns(self, workers: int) -> int:

@@ -11,12 +11,16 @@ Two ledgers, which are right in the mean over requests of all kinds (`docs/casca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mosel.online.columns import CascadeColumn, LeftOut
 from mosel.online.tables import ModelTable
-from mosel.solve.cover import LAST_SHORTFALL, SHORTFALL, Frontier, cheapest_batches
+from mosel.solve.cover import LAST_SHORTFALL, SHORTFALL, Batches, Frontier, cheapest_batches
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +92,51 @@ def options(held: Sequence[Held], needed: float, table: ModelTable, bucket: int)
     if first == len(added) and added[-1] >= needed - LAST_SHORTFALL:
         first -= 1
     gains = np.cumsum([0.0, *(one.gain for one in held)])
-    lasts = [table.modes.index(one.last) for one in held]
-    ways = [_batches(lasts[:count], table, bucket) for count in range(len(held) + 1)]
-    latency = [sum(int(table.latency_ns[mode, bucket, size]) for mode, size in way) for way in ways]
-    return Frontier(gains, np.array(latency, np.int64), tuple(ways)), first
+    ways = Ways([table.modes.index(one.last) for one in held], table.latency_ns[:, bucket])
+    return Frontier(gains, ways.latency_ns, ways), first
 
 
-def _batches(modes: Sequence[int], table: ModelTable, bucket: int) -> tuple[tuple[int, int], ...]:
-    """The fastest batches that hold one request in each of these modes."""
-    found: list[tuple[int, int]] = []
-    for mode in sorted(set(modes)):
-        rest = modes.count(mode)
-        last = cheapest_batches(table.latency_ns[mode, bucket], rest)[1]
-        while rest:
-            found.append((mode, int(last[rest])))
-            rest -= found[-1][1]
-    return tuple(found)
+class Ways(Sequence[Batches]):
+    """The fastest batches that hold the first 0.. of some requests, put together when they are asked for.
+
+    Args:
+        lasts: the mode of each request.
+        latency_ns: of shape (modes, sizes + 1).
+
+    Attributes:
+        latency_ns: of shape (requests + 1,), how long all batches of each take.
+        longest_ns: of shape (requests + 1,), how long the longest of them takes.
+    """
+
+    def __init__(self, lasts: Sequence[int], latency_ns: Ints) -> None:
+        self._counts = {mode: np.cumsum([0, *(last == mode for last in lasts)]) for mode in sorted(set(lasts))}
+        self._last: dict[int, Ints] = {}
+        self.latency_ns = np.zeros(len(lasts) + 1, np.int64)
+        self.longest_ns = np.zeros(len(lasts) + 1, np.int64)
+        for mode, counts in self._counts.items():
+            cost, last = cheapest_batches(latency_ns[mode], int(counts[-1]))
+            longest = np.zeros_like(cost)
+            for count in range(1, len(longest)):
+                longest[count] = max(latency_ns[mode, last[count]], longest[count - last[count]])
+            self._last[mode] = last
+            self.latency_ns += cost[counts]
+            self.longest_ns = np.maximum(self.longest_ns, longest[counts])
+
+    def __len__(self) -> int:
+        return len(self.latency_ns)
+
+    @overload
+    def __getitem__(self, index: int) -> Batches: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Batches]: ...
+    def __getitem__(self, index: int | slice) -> Batches | Sequence[Batches]:
+        """Return the batches of the first `index` requests, or of several such numbers."""
+        if isinstance(index, slice):
+            return [self[at] for at in range(len(self))[index]]
+        found: list[tuple[int, int]] = []
+        for mode, counts in self._counts.items():
+            rest = int(counts[index])
+            while rest:
+                found.append((mode, int(self._last[mode][rest])))
+                rest -= found[-1][1]
+        return tuple(found)

@@ -3,15 +3,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from mosel.core.cascades import Cascade
 from mosel.core.errors import GoneError, InputError
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Part, Receipt
-from mosel.frontend.answered import FEEDBACK_LIMIT_BYTES, ID_LIMIT, Answered, FeedbackBody, decode_feedback
+from mosel.frontend.answered import (
+    FEEDBACK_LIMIT_BYTES,
+    ID_LIMIT,
+    Answered,
+    FeedbackBody,
+    counted,
+    decode_feedback,
+)
 from mosel.frontend.http import HttpApp
 from mosel.frontend.instant import Inputs, InstantEngine, zeros
 from mosel.frontend.keys import Keys
+from mosel.frontend.reliability import Judged
 from mosel.frontend.service import Service
 from mosel.models.base import Model
 from mosel.online.engine import Answer
@@ -63,6 +73,24 @@ async def test_requests_in_a_cascade_count_for_no_mode() -> None:
     runs = (batch("text", "j", 0, 1, judged=True), batch("text+sound", "j", 1), batch("text", "j", 2))
     await held(answered, "a", *runs, requests=3)
     assert answered.take("m", body("a", 1, 1, 1)) == ("", "", "text")
+
+
+async def test_of_a_request_in_a_cascade_its_confidence_is_held() -> None:
+    """It says whether the request went on; one of which no confidence was told counts for nothing."""
+    answered = Answered()
+    first, last = batch("text", "j", 0, 1, 2, judged=True), batch("text+sound", "j", 1, 2)
+    job = Job("j", "m", 3, 0.5, 0, 1)
+
+    async def run() -> Answer:
+        answered.judged(first, {("j", 0): 0.9, ("j", 1): 0.2, ("another", 0): 0.1})
+        answered.ran(first, 5)
+        answered.ran(last, 5)
+        return answer(job)
+
+    await answered.follow("a", job, run())
+    modes = answered.take("m", body("a", 1, 1, 1))
+    assert modes == (Judged("text", 0.9, escalated=False), Judged("text", 0.2, escalated=True), "")
+    assert counted(modes) == {}
 
 
 async def test_feedback_that_is_refused() -> None:
@@ -177,6 +205,33 @@ async def test_feedback_becomes_live_accuracy(model: Model, profile: Profile) ->
     assert f'mosel_live_accuracy_low{{mode="sound",model="m"}} {sound["low"]}' in lines
     assert f'mosel_live_accuracy_high{{mode="sound",model="m"}} {sound["high"]}' in lines
     assert 'mosel_live_accuracy_scores{mode="sound",model="m"} 3.0' in lines
+
+
+async def test_feedback_in_cascades_becomes_reliability(model: Model, profile: Profile) -> None:
+    """Scores of answers in a cascade stand by confidence beside what is expected of them, for the page too."""
+    took = profile.modes[1].latency_s, profile.modes[2].latency_s
+    knots = ((0.1, 0.4, 0.7), (0.5, 0.6, 0.8))
+    found = Cascade("s", ("sound", "text+sound"), 0.5, 0.2, 0.88, 0.86, 100, took, knots)
+
+    def run(job: Job, inputs: Inputs) -> Answer:
+        first = batch("sound", job.id, 0, 1, judged=True)
+        engine.judged(first, {(job.id, 0): 0.9, (job.id, 1): 0.1})
+        engine.ran(first, 5)
+        engine.ran(batch("text+sound", job.id, 1), 5)
+        return zeros(model)(job, inputs)
+
+    engine = InstantEngine(run)
+    service = Service(engine, [ServedModel("m", model, replace(profile, cascades=(found,)))])
+    wave = {"name": "wave", "shape": [2, 2, 1], "datatype": "FP32", "data": [0] * 4}
+    await infer(service, {"id": "mine", "inputs": [wave]})
+    assert (await get(service, "/dashboard/state")).told["reliability"] == {}
+    told = (await give(HttpApp(service), {"id": "mine", "scores": [True, False]})).told
+    assert (told["counted"], told["left_out"]) == ({}, 2)
+    stayed, went_on = (await get(service, "/v2/models/m/accuracy")).told["cascades"]
+    assert (stayed["from"], stayed["to"], stayed["escalated"], stayed["live"]) == (0.5, None, False, 1.0)
+    assert (went_on["from"], went_on["to"], went_on["escalated"], went_on["live"]) == (None, 0.3, True, 0.0)
+    assert (went_on["expected"], went_on["holds"]) == (pytest.approx(0.7), None)
+    assert (await get(service, "/dashboard/state")).told["reliability"] == {"m": [stayed, went_on]}
 
 
 async def test_statuses(model: Model, profile: Profile) -> None:

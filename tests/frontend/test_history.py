@@ -94,12 +94,12 @@ def test_the_state_holds_means() -> None:
         "settings": {"policy": "joint"},
         "modes": {"m": ("a", "b")},
         "profiles": {},
-        "since_s": 0,
+        "reliability": {"m": []},
     }
-    (row,) = _rows(state(history, empty, **told))  # type: ignore[arg-type]
+    (row,) = _rows(state(history, empty, since_s=0, **told))  # type: ignore[arg-type]
     assert row["accuracy"] is row["slo"] is row["slack_ms"] is row["least_slack_ms"] is None
     history.ended(served(), Choice.CHEAPER_FOR_DEADLINES)
-    found = state(history, empty, **told)  # type: ignore[arg-type]
+    found = state(history, empty, since_s=0, **told)  # type: ignore[arg-type]
     (row,) = _rows(found)
     assert (row["accuracy"], row["slo"], row["slack_ms"], row["served"]) == (0.8, 0.5, 60.0, 2)
     decisions: list[dict[str, object]] = found["decisions"]  # type: ignore[assignment]

@@ -2,7 +2,8 @@
 
 Only a job that its client gave an id is held, so that others cost nothing. While one runs, the engine's batches
 say which of its requests ran in which mode. A request that ran in a cascade counts for no mode: it was answered
-by the first because it was easy, or went on to the second because it was hard.
+by the first because it was easy, or went on to the second because it was hard. What is held of it is how sure
+the model was.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -13,7 +14,8 @@ import msgspec
 
 from mosel.core.errors import GoneError, InputError, TooLargeError
 from mosel.core.types import Batch, Job
-from mosel.online.engine import Answer
+from mosel.frontend.reliability import Judged
+from mosel.online.engine import Answer, Confidences
 
 KEPT_REQUESTS = 50_000
 """Of all jobs that are held; the oldest make room."""
@@ -23,6 +25,9 @@ ID_LIMIT = 128
 
 FEEDBACK_LIMIT_BYTES = 1 << 20
 IN_CASCADE = ""
+
+Mode = str | Judged
+"""What a request ran in: a mode, or a cascade."""
 
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -40,12 +45,13 @@ class _Held:
     """A job that was answered.
 
     Attributes:
-        modes: of each request; `IN_CASCADE` for those that count for none.
+        modes: of each request; of one that ran in a cascade what its first stage said, or `IN_CASCADE` if that
+            is not known.
         labelled: whether its feedback has come.
         twice: whether another job was answered under the same id.
     """
 
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
     labelled: bool = False
     twice: bool = False
 
@@ -59,9 +65,16 @@ class Answered:
 
     def __init__(self, kept: int = KEPT_REQUESTS) -> None:
         self._kept = kept
-        self._running: dict[str, dict[int, str]] = {}
+        self._running: dict[str, dict[int, Mode]] = {}
         self._held: dict[tuple[str, str, str], _Held] = {}
         self._requests = 0
+
+    def judged(self, batch: Batch, confidences: Confidences) -> None:
+        """Take down how sure the model was of the requests of a batch that ran."""
+        if self._running:
+            for (job, request), confidence in confidences.items():
+                if (modes := self._running.get(job)) is not None:
+                    modes[request] = Judged(batch.mode, confidence, escalated=False)
 
     def ran(self, batch: Batch, _took_ns: int) -> None:
         """Take down a batch that ran."""
@@ -71,14 +84,14 @@ class Answered:
             modes = self._running.get(part.job)
             if modes is not None:
                 for request in part.requests:
-                    cascaded = batch.judged or modes.get(request) == IN_CASCADE
-                    modes[request] = IN_CASCADE if cascaded else batch.mode
+                    modes[request] = _after(modes.get(request), batch)
 
     async def follow(self, given: str, job: Job, running: Awaitable[Answer]) -> Answer:
         """Return the answer to a job, and hold the job if it has outputs, under the id that its client gave."""
         if len(given) > ID_LIMIT:
             return await running
-        modes = self._running[job.id] = {}
+        modes: dict[int, Mode] = {}
+        self._running[job.id] = modes
         try:
             answer = await running
         finally:
@@ -87,8 +100,8 @@ class Answered:
             self._hold((job.model, job.tenant, given), tuple(modes[at] for at in range(job.requests)))
         return answer
 
-    def take(self, model: str, body: FeedbackBody) -> tuple[str, ...]:
-        """Return the mode of each request of the job that a feedback is about, which it can be only once.
+    def take(self, model: str, body: FeedbackBody) -> tuple[Mode, ...]:
+        """Return what each request of the job ran in that a feedback is about, which it can be only once.
 
         Raises:
             GoneError: no such job is held, or it has its feedback.
@@ -114,7 +127,7 @@ class Answered:
         held.labelled = True
         return held.modes
 
-    def _hold(self, key: tuple[str, str, str], modes: tuple[str, ...]) -> None:
+    def _hold(self, key: tuple[str, str, str], modes: tuple[Mode, ...]) -> None:
         if key in self._held:
             self._held[key].twice = True
             return
@@ -123,6 +136,13 @@ class Answered:
         while self._requests > self._kept:
             oldest = next(iter(self._held))
             self._requests -= len(self._held.pop(oldest).modes)
+
+
+def _after(before: Mode | None, batch: Batch) -> Mode:
+    """What a request ran in after a batch."""
+    if isinstance(before, Judged):
+        return before if batch.judged else before._replace(escalated=True)
+    return IN_CASCADE if batch.judged or before == IN_CASCADE else batch.mode
 
 
 def decode_feedback(body: bytes, tenant: str | None) -> FeedbackBody:
@@ -145,6 +165,7 @@ def decode_feedback(body: bytes, tenant: str | None) -> FeedbackBody:
     return found
 
 
-def counted(modes: Sequence[str]) -> dict[str, int]:
+def counted(modes: Sequence[Mode]) -> dict[str, int]:
     """Return how many requests count for each mode."""
-    return {mode: modes.count(mode) for mode in dict.fromkeys(modes) if mode != IN_CASCADE}
+    single = [mode for mode in modes if isinstance(mode, str) and mode != IN_CASCADE]
+    return {mode: single.count(mode) for mode in dict.fromkeys(single)}

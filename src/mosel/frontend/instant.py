@@ -11,7 +11,7 @@ from mosel.core.states import Reason, State
 from mosel.core.types import Batch, Job, Receipt
 from mosel.models.base import BYTES, Model
 from mosel.online.decisions import Decisions
-from mosel.online.engine import Answer, Snapshot
+from mosel.online.engine import Answer, Confidences, Snapshot
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -33,10 +33,20 @@ class InstantEngine:
         self.counters = Snapshot(0, 0, 0, 0, (), Decisions())
         self._answer = answer
         self._watchers: list[Callable[[Batch, int], None]] = []
+        self._judge_watchers: list[Callable[[Batch, Confidences], None]] = []
 
     def watch(self, ran: Callable[[Batch, int], None]) -> None:
         """Call `ran` with each batch that a test tells of: this engine has none of its own."""
         self._watchers.append(ran)
+
+    def watch_judged(self, judged: Callable[[Batch, Confidences], None]) -> None:
+        """Call `judged` with each batch and its confidences that a test tells of."""
+        self._judge_watchers.append(judged)
+
+    def judged(self, batch: Batch, confidences: Confidences) -> None:
+        """Tell of a batch that was a cascade's first stage."""
+        for watcher in self._judge_watchers:
+            watcher(batch, confidences)
 
     def ran(self, batch: Batch, took_ns: int) -> None:
         """Tell of a batch that ran."""

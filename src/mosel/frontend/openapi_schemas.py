@@ -199,6 +199,22 @@ LIVE_ACCURACY = closed(
                 }
             )
         ),
+        "cascades": listed(
+            closed(
+                {
+                    "mode": STRING,
+                    "escalated": BOOLEAN,
+                    "from": _MAYBE,
+                    "to": _MAYBE,
+                    "expected": NUMBER,
+                    "live": NUMBER,
+                    "low": NUMBER,
+                    "high": NUMBER,
+                    "scores": COUNT,
+                    "holds": {"type": ["boolean", "null"]},
+                }
+            )
+        ),
     }
 )
 

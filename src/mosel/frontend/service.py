@@ -32,12 +32,13 @@ from mosel.frontend.metadata import metadata
 from mosel.frontend.metrics import Metrics
 from mosel.frontend.offers import OfferBody, Offers, uploaded
 from mosel.frontend.quotas import Quotas
+from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.repository import Repository
 from mosel.frontend.shadows import Shadows
 from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
 from mosel.models.base import Model, Tensor
-from mosel.online.engine import Answer, Snapshot
+from mosel.online.engine import Answer, Confidences, Snapshot
 from mosel.online.serving import ServedModel
 
 OFFER = "offer"
@@ -72,6 +73,9 @@ class Engine(Protocol):
 
     def watch(self, ran: Callable[[Batch, int], None]) -> None:
         """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
+
+    def watch_judged(self, judged: Callable[[Batch, Confidences], None]) -> None:
+        """Call `judged` with each batch from now on that was a cascade's first stage, and its confidences."""
 
     async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
         """Run a job; cancelling the awaiting task cancels the job."""
@@ -127,6 +131,7 @@ class Service:
         self._best = Best(one.profile for one in self._served.values())
         self._answered = Answered()
         self._live_accuracy = LiveAccuracy(one.profile for one in self._served.values())
+        self._reliability = Reliability(one.profile for one in self._served.values())
         self._agreement = LiveAgreement(one.profile for one in self._served.values())
         live = self._live_accuracy.estimates, self._agreement.estimates
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, *live)
@@ -142,6 +147,7 @@ class Service:
         self.repository = Repository(self._served, engine)
         for ran in (self.metrics.ran, self.statistics.ran, self._answered.ran):
             engine.watch(ran)
+        engine.watch_judged(self._answered.judged)
 
     @property
     def ready(self) -> bool:
@@ -276,7 +282,9 @@ class Service:
         modes = self._answered.take(name, body)
         found = counted(modes)
         for mode, score in zip(modes, body.scores, strict=True):
-            if mode in found:
+            if isinstance(mode, Judged):
+                self._reliability.note(name, mode, float(score))
+            elif mode in found:
                 self._live_accuracy.note(name, mode, float(score))
         left_out = len(modes) - sum(found.values())
         return {"model_name": name, "id": body.id, "counted": found, "left_out": left_out}
@@ -288,7 +296,8 @@ class Service:
             UnknownModelError: there is no such model or version.
         """
         metric = self._find(name, version).profile.metric
-        return {"model_name": name, "metric": metric, "modes": self._seen(name)}
+        cascades = self._reliability.of_model(name)
+        return {"model_name": name, "metric": metric, "modes": self._seen(name), "cascades": cascades}
 
     def close(self) -> None:
         """Give every offer that is still open its outcome: the server has stopped, and no tensors will come."""
@@ -336,6 +345,7 @@ class Service:
             settings=self._settings,
             modes=self._modes,
             profiles={name: self._standing(name) for name in self._served},
+            reliability={name: self._reliability.of_model(name) for name in self._served},
             since_s=since_s,
         )
 

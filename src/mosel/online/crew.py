@@ -33,11 +33,8 @@ class Sent:
 
     def judged(self, finished: Finished, job: str) -> dict[int, float]:
         """Return the confidence in each request of a job that ran, as far as it is known."""
-        if not finished.confidence:
-            return {}
-        undone = {(corrupt.job, corrupt.request) for corrupt in finished.undone}
-        ran = [(part.job, r) for part in self.batch.parts for r in part.requests if (part.job, r) not in undone]
-        return {r: c for (name, r), c in zip(ran, finished.confidence, strict=False) if name == job}
+        found = finished.confidences(self.batch)
+        return {request: confidence for (name, request), confidence in found.items() if name == job}
 
 
 @dataclass(slots=True, eq=False)

@@ -47,6 +47,9 @@ from mosel.solve.warm_up import warm_up
 
 log = logging.getLogger(__name__)
 
+Confidences = Mapping[tuple[str, int], float]
+"""How sure the model was of the requests of a batch, by job and index, as far as it is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -131,6 +134,7 @@ class Engine:
         self._modes = {served.model.name: served_modes(served) for served in models}
         scheduler = scheduler or scheduler_of(models, config)
         self._watchers: list[Callable[[Batch, int], None]] = []
+        self._judge_watchers: list[Callable[[Batch, Confidences], None]] = []
         self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
         make = channels or process_channels(models, config)
@@ -253,6 +257,10 @@ class Engine:
         """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
         self._watchers.append(ran)
 
+    def watch_judged(self, judged: Callable[[Batch, Confidences], None]) -> None:
+        """As `watch`, but before it: with each batch that was a cascade's first stage, and its confidences."""
+        self._judge_watchers.append(judged)
+
     def watch_decisions(self, decided: Callable[[Entry, int], None]) -> None:
         """Call `decided` with each call of the scheduler from now on, and how many nanoseconds it took."""
         self._decision_watchers.append(decided)
@@ -288,6 +296,7 @@ class Engine:
             case Finished():
                 self._batches += 1
                 self._split_batches += bool(news.fits)
+                self._judged(news)
                 for ran in self._watchers:
                     ran(self._sent[news.batch][0], news.took_ns)
                 self._keep(news, outputs or {})
@@ -303,6 +312,13 @@ class Engine:
                     self._break(f"no worker can be started any more: {detail}")
                 return
         self._tell(news)
+
+    def _judged(self, news: Finished) -> None:
+        batch, _ = self._sent[news.batch]
+        if batch.judged and self._judge_watchers:
+            found = news.confidences(batch)
+            for judged in self._judge_watchers:
+                judged(batch, found)
 
     def _keep(self, news: Finished, outputs: Outputs) -> None:
         """Take the outputs of a batch apart, for the jobs that still wait for them."""

@@ -66,6 +66,14 @@ class Finished:
     confidence: tuple[float, ...] = ()
     fits: int = 0
 
+    def confidences(self, batch: Batch) -> dict[tuple[str, int], float]:
+        """Return the confidence in each request that ran, by job and index, as far as it is known."""
+        if not self.confidence:
+            return {}
+        undone = {(corrupt.job, corrupt.request) for corrupt in self.undone}
+        every = [(part.job, request) for part in batch.parts for request in part.requests]
+        return dict(zip([one for one in every if one not in undone], self.confidence, strict=False))
+
 
 @dataclass(frozen=True, slots=True)
 class BatchFailed:

@@ -71,6 +71,7 @@ function show(state, all) {
   showWorkers(state.workers);
   showProfiles(state.profiles);
   showDecisions(state.decisions);
+  showReliability(state.reliability);
   charts(state, done);
 }
 
@@ -185,6 +186,44 @@ function showModes(state, rows) {
       base = above.map((value) => value ?? 0);
     });
   });
+}
+
+// Each group of answers in cascades: how many of them should be right, and how many are, with its 95% interval.
+function showReliability(reliability) {
+  const bins = Object.values(reliability).flat();
+  $("reliability-card").hidden = !bins.length;
+  if (!bins.length) return;
+  const place = $("chart-reliability"), width = place.clientWidth || 300, height = place.clientHeight || 120;
+  const left = 40, right = width - 6, top = 8, bottom = height - 18;
+  const low = Math.max(0, Math.floor(10 * Math.min(...bins.map((bin) => Math.min(bin.expected, bin.low)))) / 10);
+  const x = (value) => left + (right - left) * (value - low) / (1 - low);
+  const y = (value) => bottom - (bottom - top) * (value - low) / (1 - low);
+  const svg = node("svg", {viewBox: `0 0 ${width} ${height}`});
+  for (const value of [low, 1]) {
+    svg.append(
+      node("line", {x1: left, x2: right, y1: y(value), y2: y(value), class: "grid"}),
+      node("text", {x: left - 6, y: y(value) + 4, "text-anchor": "end"}, value.toFixed(1)),
+      node("text", {x: x(value), y: height - 3, "text-anchor": value === 1 ? "end" : "start"}, value.toFixed(1)),
+    );
+  }
+  svg.append(node("text", {x: left - 6, y: (top + bottom) / 2 + 4, "text-anchor": "end"}, "seen"));
+  svg.append(node("text", {x: (left + right) / 2, y: height - 3, "text-anchor": "middle"}, "expected"));
+  svg.append(node("path", {d: `M${x(low)} ${y(low)}L${x(1)} ${y(1)}`, class: "stroke-dash"}));
+  for (const bin of bins) {
+    const style = bin.holds === false ? "broken" : bin.escalated ? "went-on" : "stayed";
+    const at = x(bin.expected).toFixed(1);
+    const dot = node("circle", {cx: at, cy: y(bin.live).toFixed(1), r: 3.5, class: style});
+    dot.append(node("title", {}, `${bin.mode}, confidence ${span(bin)}: expected ${accuracy(bin.expected)}, seen ${accuracy(bin.live)} of ${bin.scores}`));
+    svg.append(node("line", {x1: at, x2: at, y1: y(bin.low).toFixed(1), y2: y(bin.high).toFixed(1), class: style}), dot);
+  }
+  place.replaceChildren(svg);
+  const broken = bins.filter((bin) => bin.holds === false).length;
+  say("reliability-text", `${sum(bins, (bin) => bin.scores)} labelled answers` + (broken ? `; ${broken} of ${bins.length} groups are right less often than expected` : ""));
+}
+
+function span(bin) {
+  const edge = (value) => value === null ? "" : value.toFixed(2);
+  return bin.from === null ? `under ${edge(bin.to)}` : bin.to === null ? `from ${edge(bin.from)}` : `${edge(bin.from)} to ${edge(bin.to)}`;
 }
 
 function nice(value) {

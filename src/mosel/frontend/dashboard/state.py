@@ -24,6 +24,7 @@ def state(
     settings: Mapping[str, str | int],
     modes: Mapping[str, Sequence[str]],
     profiles: Mapping[str, Sequence[Entry]],
+    reliability: Mapping[str, Sequence[Mapping[str, object]]],
     since_s: int,
 ) -> dict[str, object]:
     """Return the state of a server.
@@ -35,6 +36,7 @@ def state(
         settings: its policy, say.
         modes: by model, the least accurate first.
         profiles: by model, what its profile says of each mode beside what is seen.
+        reliability: by model, what cascades promise beside what is seen, see `reliability.py`.
         since_s: the first second, on the server's clock, that is asked for.
     """
     seconds = history.since(since_s)
@@ -45,6 +47,7 @@ def state(
         "settings": settings,
         "modes": modes,
         "profiles": profiles,
+        "reliability": {model: bins for model, bins in reliability.items() if bins},
         "up_s": now_s - history.began_s,
         "workers": snapshot.workers,
         "queued": snapshot.queued_jobs,

@@ -26,6 +26,7 @@ from mosel.client_wire import (
     modalities_of,
     offer_of,
     read_within_limit,
+    step_of,
     too_large,
     unreachable,
 )
@@ -100,8 +101,9 @@ class Client:
         return offer_of(self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
     def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
-        """Send what was wanted for an offer, and return the job's answer."""
-        return answer_of(self._ask(self._wire.upload(offer, inputs, request_id)))
+        """Send what was wanted for an offer, and what is wanted after that; return the job's answer."""
+        found = step_of(self._ask(self._wire.upload(offer, inputs, request_id)))
+        return found if isinstance(found, Answer) else self.upload(found, inputs, request_id)
 
     def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
         """Say how right the answers to a job were, and return how many count for which mode.
@@ -179,8 +181,9 @@ class AsyncClient:
         return offer_of(await self._ask(self._wire.offer(requests, inputs, self._of_modality, parameters)))
 
     async def upload(self, offer: Offer, inputs: Inputs, request_id: str = "") -> Answer:
-        """Send what was wanted for an offer, and return the job's answer."""
-        return answer_of(await self._ask(self._wire.upload(offer, inputs, request_id)))
+        """Send what was wanted for an offer, and what is wanted after that; return the job's answer."""
+        found = step_of(await self._ask(self._wire.upload(offer, inputs, request_id)))
+        return found if isinstance(found, Answer) else await self.upload(found, inputs, request_id)
 
     async def feedback(self, request_id: str, scores: Sequence[float]) -> dict[str, int]:
         """Say how right the answers to a job were; see `Client.feedback`."""

@@ -48,11 +48,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A place that the server holds: its id, the tensors that it wants, and for how many seconds."""
+    """A place that the server holds: its id, the tensors that it wants, and for how many seconds.
+
+    Where some were sent already, `requests` are those of which it wants more; None for all.
+    """
 
     id: str
     inputs: tuple[str, ...]
     hold_s: float
+    requests: tuple[int, ...] | None = None
 
 
 def read_outputs(described: Sequence[Mapping[str, Any]], tail: memoryview) -> dict[str, Array]:
@@ -150,7 +154,7 @@ class Wire:
                 f"the model has no input {unknown[0]!r}; expected some of {', '.join(of_modality)}"
             )
         modalities = list(dict.fromkeys(of_modality[name] for name in inputs))
-        told = {"requests": requests, "modalities": modalities, "parameters": parameters}
+        told = {"requests": requests, "modalities": modalities, "parameters": parameters, "steps": 2}
         return Call("POST", f"{self._model}/offer", json.dumps(told).encode(), self._headers)
 
     def feedback(self, request_id: str, scores: Sequence[float]) -> Call:
@@ -160,7 +164,10 @@ class Wire:
 
     def upload(self, offer: Offer, inputs: Inputs, request_id: str) -> Call:
         """Return what brings the tensors that were wanted for an offer."""
-        return self.infer(made(inputs, offer.inputs), {"offer": offer.id}, request_id)
+        wanted = made(inputs, offer.inputs)
+        if offer.requests is not None:
+            wanted = {name: array[list(offer.requests)] for name, array in wanted.items()}
+        return self.infer(wanted, {"offer": offer.id}, request_id)
 
     def infer(self, inputs: Mapping[str, Array], parameters: Mapping[str, Parameter], request_id: str) -> Call:
         """Return what sends a job.
@@ -236,11 +243,18 @@ def answer_of(reply: Reply) -> Answer:
         raise BadAnswerError(f"the answer's outputs cannot be read: {error}") from error
 
 
+def step_of(reply: Reply) -> Answer | Offer:
+    """Return what a good answer to an upload says: the job's answer, or what is wanted next."""
+    found, _ = reply.told()
+    return offer_of(reply) if "offer" in found else answer_of(reply)
+
+
 def offer_of(reply: Reply) -> Offer:
     """Return what a good answer to an offer says; BadAnswerError if it cannot be read."""
     found, _ = reply.told()
     try:
-        return Offer(found["offer"], tuple(found["inputs"]), found["hold_ms"] / 1000)
+        rows = tuple(found["requests"]) if "requests" in found else None
+        return Offer(found["offer"], tuple(found["inputs"]), found["hold_ms"] / 1000, rows)
     except (KeyError, TypeError) as error:
         raise BadAnswerError(f"the answer to an offer cannot be read: {error}") from error
 

@@ -188,6 +188,9 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
             write_parameters(reply.parameters, offer_parameters(told))
             return reply
         outcome = await self._service.infer(model, call, arrival_ns)
+        if outcome.further is not None:
+            write_parameters(reply.parameters, offer_parameters(outcome.further))
+            return reply
         if outcome.outputs is None:
             return codes.refusal_of_receipt(outcome.receipt, outcome.choice)
         write_parameters(reply.parameters, receipt_parameters(outcome.receipt, outcome.choice))

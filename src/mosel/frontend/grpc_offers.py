@@ -37,9 +37,10 @@ def offer_of(call: Call) -> OfferBody:
 
 def offer_parameters(told: Mapping[str, Any]) -> dict[str, Parameter]:
     """Return the answer to an offer as flat values."""
-    return {
+    found = {
         "offer": told["offer"],
         "modalities": "+".join(told["modalities"]),
         "inputs": ",".join(told["inputs"]),
         "hold_ms": told["hold_ms"],
     }
+    return found | {"requests": ",".join(map(str, told["requests"]))} if "requests" in told else found

@@ -107,6 +107,8 @@ class HttpApp:
         request = protocol.decode(body, json_length, self._service.limits.json_bytes)
         call = request.call if tenant is None else of_tenant(request.call, tenant)
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
+        if outcome.further is not None:
+            return _told(dict(outcome.further))
         if outcome.outputs is None:
             return _refused(codes.refusal_of_receipt(outcome.receipt, outcome.choice))
         head = {"model_name": target.model, "model_version": version}

@@ -6,14 +6,14 @@ and it takes the place in the deadline order that it would have had. The schedul
 batch can be formed of a job whose tensors are not here. Until then its work counts for the offers after it.
 
 A place is held until the job could no longer be on time, and for `LONGEST_HOLD_S` at most. What is wanted may
-be asked for in further steps: `Held.wanted` is the only thing that an upload is held against.
+be asked for in two steps (`steps.py`): `Held.wanted` is the only thing that an upload is held against.
 """
 
 import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -23,6 +23,9 @@ from mosel.core.clock import to_ns, to_s
 from mosel.core.errors import GoneError, InputError, RefusedError
 from mosel.core.tables import Profile
 from mosel.core.types import ACCURACY_TOLERANCE, Job
+from mosel.frontend.steps import First
+from mosel.models.base import Model
+from mosel.online.columns import CascadeColumn, cascade_columns
 
 LONGEST_HOLD_S = 10.0
 MOST_HELD = 10_000
@@ -31,22 +34,37 @@ AHEAD = 3.0
 
 
 class OfferBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of an offer: how many requests, which modalities there are (all, if none), and parameters."""
+    """The body of an offer: how many requests, which modalities there are (all, if none), and parameters.
+
+    `steps` is in how many uploads the client can bring the tensors: 1, or 2 where it sends more when asked to.
+    """
 
     requests: int
     modalities: list[str] = []
     parameters: dict[str, Any] = {}
+    steps: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An offer whose tensors are awaited: its id, the job as it was offered, what is wanted, until when."""
+    """An offer whose tensors are awaited: its id, the job as it was offered, what is wanted, until when.
+
+    `column` is the cascade whose first stage is awaited, if one is. After it `first` is what that stage left,
+    and `job` is the one of its unsure requests.
+    """
 
     id: str
     job: Job
     wanted: tuple[str, ...]
     until_ns: int
     work_ns: int
+    column: CascadeColumn | None = None
+    first: First | None = None
+
+    @property
+    def whole(self) -> Job:
+        """The job as it was offered."""
+        return self.job if self.first is None else self.first.whole
 
 
 class Offers:
@@ -73,13 +91,16 @@ class Offers:
         """How long what is held will take each worker."""
         return to_s(self._work_ns) / self._workers
 
-    def hold(self, job: Job, ahead_s: float, now_ns: int) -> Held:
+    def hold(self, job: Job, ahead_s: float, now_ns: int, steps: int = 1) -> Held:
         """Hold a place for a job and say what is wanted of it.
+
+        With two steps that is a cascade's first stage, if one ends in the mode that would be wanted.
 
         Args:
             job: as it was offered; its modalities are those that it has.
             ahead_s: work before each worker.
             now_ns: the time.
+            steps: in how many uploads the tensors may come.
 
         Raises:
             InputError: no mode of its modalities reaches its accuracy SLO.
@@ -100,10 +121,35 @@ class Offers:
         before_s = AHEAD * (ahead_s + self.work_s)
         fitting = [mode for mode in reaching if mode.latency_s + before_s <= left_s]
         mode = max(fitting, key=lambda one: one.accuracy) if fitting else reaching[0]
-        hold_s = min(left_s - mode.latency_s if fitting else left_s - least_s, LONGEST_HOLD_S)
+        staged = modes.staged(job, mode, left_s) if steps > 1 else None
+        if staged:
+            mode = staged.first
+        spent_s = staged.both_s if staged else mode.latency_s if fitting else least_s
+        until_ns = now_ns + to_ns(min(left_s - spent_s, LONGEST_HOLD_S))
         name = f"{job.id}-{secrets.token_hex(8)}"
-        held = Held(name, job, mode.modalities, now_ns + to_ns(hold_s), to_ns(mode.latency_s))
-        self._held[name] = held
+        column = staged.column if staged else None
+        return self._keep(Held(name, job, mode.modalities, until_ns, to_ns(mode.latency_s), column))
+
+    def hold_on(self, held: Held, first: First, job: Job, now_ns: int) -> Held | None:
+        """Hold the place of an offer on, for what its unsure requests need besides; None if no time is left.
+
+        Args:
+            held: the offer, whose place was let go.
+            first: what its first stage left.
+            job: of the unsure requests.
+            now_ns: the time.
+        """
+        modes = self._modes[job.model]
+        here, last = (modes.option(mode, job) for mode in (first.column.first, first.column.last))
+        left_s = to_s(job.deadline_ns - now_ns) - last.latency_s
+        if left_s <= 0:
+            return None
+        wanted = tuple(name for name in last.modalities if name not in here.modalities)
+        until_ns = now_ns + to_ns(min(left_s, LONGEST_HOLD_S))
+        return self._keep(Held(held.id, job, wanted, until_ns, to_ns(last.latency_s), first=first))
+
+    def _keep(self, held: Held) -> Held:
+        self._held[held.id] = held
         self._work_ns += held.work_ns
         return held
 
@@ -121,12 +167,27 @@ class Offers:
             )
         return held
 
-    def let_go(self, name: str) -> Held | None:
-        """Hold a place no longer; None if it was not held."""
-        held = self._held.pop(name, None)
-        if held is not None:
-            self._work_ns -= held.work_ns
+    def let_go(self, name: str, until_ns: int | None = None) -> Held | None:
+        """Hold a place no longer; None if it was not held, or for another time than `until_ns`, if given."""
+        held = self._held.get(name)
+        if held is None or until_ns not in (None, held.until_ns):
+            return None
+        del self._held[name]
+        self._work_ns -= held.work_ns
         return held
+
+
+def told(held: Held, model: Model, now_ns: int) -> dict[str, object]:
+    """Return what a client is told of a place that is held; `requests` are those of which more is wanted."""
+    wanted = [modality for modality in model.modalities if modality.name in held.wanted]
+    found: dict[str, object] = {
+        "model_name": held.job.model,
+        "offer": held.id,
+        "modalities": [modality.name for modality in wanted],
+        "inputs": [tensor.name for modality in wanted for tensor in modality.inputs],
+        "hold_ms": 1000 * to_s(held.until_ns - now_ns),
+    }
+    return found if held.first is None else {**found, "requests": held.first.rows}
 
 
 def uploaded(held: Held, brought: Job) -> Job:
@@ -154,6 +215,15 @@ class _Option:
     latency_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A cascade, its first stage, and how long a job takes in both if all its requests are unsure."""
+
+    column: CascadeColumn
+    first: _Option
+    both_s: float
+
+
 class _Modes:
     """What each mode of a model takes for a job of any size."""
 
@@ -161,6 +231,29 @@ class _Modes:
         self._profile = profile
         self._accuracy = accuracies(profile)
         self._latency_ns = latency_table(profile)
+        self._columns = cascade_columns(profile, self._accuracy)
+
+    def option(self, mode: int, job: Job) -> _Option:
+        """Return what a job needs, gets and takes in a mode."""
+        modalities = self._profile.modes[mode].modalities
+        return _Option(modalities, float(self._accuracy[mode]), self._latency_s(mode, job))
+
+    def staged(self, job: Job, mode: _Option, left_s: float) -> _Staged | None:
+        """Return the most accurate cascade that reaches a job's SLO and ends in the modalities of a mode.
+
+        None if there is none that leaves time for both stages.
+        """
+        found = [
+            (column, self.option(column.first, job), self.option(column.last, job))
+            for column in self._columns
+            if column.accuracy >= job.accuracy_slo - ACCURACY_TOLERANCE
+        ]
+        able = [
+            _Staged(column, first, first.latency_s + last.latency_s)
+            for column, first, last in found
+            if last.modalities == mode.modalities and first.latency_s + last.latency_s < left_s
+        ]
+        return max(able, key=lambda staged: staged.column.accuracy, default=None)
 
     def reaching(self, job: Job) -> list[_Option]:
         """Return the modes that reach the job's SLO by themselves, the fastest first.
@@ -170,7 +263,7 @@ class _Modes:
         """
         held = frozenset(job.modalities or self._profile.modalities)
         usable = [
-            _Option(mode.modalities, float(self._accuracy[index]), self._latency_s(index, job))
+            self.option(index, job)
             for index, mode in enumerate(self._profile.modes)
             if held.issuperset(mode.modalities)
         ]

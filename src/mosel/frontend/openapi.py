@@ -176,7 +176,7 @@ def _operations(models: Sequence[Model], most_requests: int) -> dict[str, Operat
         "/v2/models/{model}/infer": Operation(
             "infer",
             "Run a job; its receipt comes in the answer's parameters.",
-            {JSON: schemas.ANSWER, OCTETS: schemas.RAW},
+            {JSON: {"anyOf": [schemas.ANSWER, schemas.OFFERED]}, OCTETS: schemas.RAW},
             {JSON: request, OCTETS: schemas.RAW},
             (codes.GONE, codes.INTERNAL),
             (_LENGTH_IN,),

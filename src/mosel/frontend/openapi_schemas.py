@@ -144,6 +144,7 @@ def offer_request(models: Sequence[Model], most_requests: int) -> Schema:
         {
             "modalities": listed(one_of(names)),
             "parameters": {"type": "object", "properties": _WISHES, "additionalProperties": False},
+            "steps": {"type": "integer", "minimum": 1, "maximum": 2},
         },
     )
 
@@ -225,7 +226,8 @@ OFFERED = closed(
         "modalities": listed(STRING),
         "inputs": listed(STRING),
         "hold_ms": NUMBER,
-    }
+    },
+    {"requests": listed(COUNT)},
 )
 
 RECEIPT = closed(

@@ -30,13 +30,14 @@ from mosel.frontend.feedback import LiveAccuracy
 from mosel.frontend.history import History
 from mosel.frontend.metadata import metadata
 from mosel.frontend.metrics import Metrics
-from mosel.frontend.offers import OfferBody, Offers, uploaded
+from mosel.frontend.offers import Held, OfferBody, Offers, told, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.repository import Repository
 from mosel.frontend.shadows import Shadows
 from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
+from mosel.frontend.steps import Steps
 from mosel.models.base import Model, Tensor
 from mosel.online.engine import Answer, Confidences, Snapshot
 from mosel.online.serving import ServedModel
@@ -83,11 +84,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A job's receipt, the outputs asked for with their declarations, if it has any, and why its modes."""
+    """A job's receipt, the outputs asked for with their declarations, if it has any, and why its modes.
+
+    Of an offer that goes on in another step `further` says what is wanted next, and there is no answer yet.
+    """
 
     receipt: Receipt
     outputs: tuple[tuple[Tensor, NDArray[Any]], ...] | None
     choice: Choice | None = None
+    further: Mapping[str, Any] | None = None
 
 
 class Service:
@@ -126,6 +131,7 @@ class Service:
             name: Checker(one.model, one.profile, self.limits, tenants) for name, one in self._served.items()
         }
         workers = len(engine.snapshot().workers) or 1
+        self._steps = Steps(served)
         self._offers = Offers((one.profile for one in self._served.values()), workers)
         self._numbers = itertools.count(1)
         self._best = Best(one.profile for one in self._served.values())
@@ -222,17 +228,23 @@ class Service:
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         with self.repository.using(name):
+            held = None
             if OFFER in call.parameters:
-                checked = self._uploaded(name, call, arrival_ns)
+                checked, held = self._uploaded(name, call, arrival_ns)
             else:
                 checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
                 self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
                 self._arrived(checked.job)
             handed_in_ns = self.now_ns()
             running = self._run(checked, handed_in_ns)
-            if call.id:
+            if call.id and held is None:
                 running = self._answered.follow(call.id, checked.job, running)
             answer = await running
+        if held is not None:
+            further = self._after(held, checked, answer)
+            if isinstance(further, Held):
+                return Outcome(answer.receipt, None, further=self._held(further, served.model, self.now_ns()))
+            answer = further
         choice = self._ended(answer.receipt, handed_in_ns)
         if self._shadows is not None:
             self._shadows.saw(answer.receipt, checked.inputs, answer.outputs)
@@ -257,18 +269,15 @@ class Service:
             )
         self._quotas.take(job.tenant, job.requests, arrival_ns)
         now_ns = self._engine.now_ns()
-        held = self._offers.hold(job, self._engine.backlog_s, now_ns)
+        held = self._offers.hold(job, self._engine.backlog_s, now_ns, body.steps)
         self._arrived(job)
+        return self._held(held, model, now_ns)
+
+    def _held(self, held: Held, model: Model, now_ns: int) -> dict[str, object]:
+        """Let a place be held no longer than it is for; returns what its client is told."""
         hold_s = to_s(held.until_ns - now_ns)
-        asyncio.get_running_loop().call_later(hold_s, self._expire, held.id)
-        wanted = [modality for modality in model.modalities if modality.name in held.wanted]
-        return {
-            "model_name": name,
-            "offer": held.id,
-            "modalities": [modality.name for modality in wanted],
-            "inputs": [tensor.name for modality in wanted for tensor in modality.inputs],
-            "hold_ms": 1000 * hold_s,
-        }
+        asyncio.get_running_loop().call_later(hold_s, self._expire, held.id, held.until_ns)
+        return told(held, model, now_ns)
 
     def feedback(self, name: str, body: FeedbackBody) -> dict[str, object]:
         """Take in how right the answers to a job were, and say which modes they count for.
@@ -304,8 +313,9 @@ class Service:
         for offer in self._offers.names:
             self._expire(offer)
 
-    def _expire(self, offer: str) -> None:
-        held = self._offers.let_go(offer)
+    def _expire(self, offer: str, until_ns: int | None = None) -> None:
+        """Give an offer up whose tensors are not here; it may be held on by now, for longer than `until_ns`."""
+        held = self._offers.let_go(offer, until_ns)
         if held is None:
             return  # its tensors came
         now_ns = self._engine.now_ns()
@@ -315,11 +325,14 @@ class Service:
                 Reason.SHUTDOWN,
                 f"the server stopped before the tensors of offer {offer} were here",
             )
-        self._ended(Receipt(held.job, State.DROPPED, reason, detail, now_ns))
-        self.statistics.failed(held.job, now_ns)
+        self._ended(Receipt(held.whole, State.DROPPED, reason, detail, now_ns))
+        self.statistics.failed(held.whole, now_ns)
 
-    def _uploaded(self, name: str, call: Call, arrival_ns: int) -> Checked:
-        """Return the offered job with its tensors; its place goes over to the scheduler."""
+    def _uploaded(self, name: str, call: Call, arrival_ns: int) -> tuple[Checked, Held | None]:
+        """Return the offered job with its tensors; its place goes over to the scheduler.
+
+        Where it goes in two steps, the job is that of one of these, and its offer is returned too.
+        """
         found = dict(call.parameters)
         held = self._offers.find(found.pop(OFFER), name, arrival_ns)
         tenant = found.pop("tenant", held.job.tenant)
@@ -327,10 +340,29 @@ class Service:
             raise InputError(
                 f"parameter {next(iter(found), 'tenant')!r}: an offer's own parameters stand; leave it out"
             )
-        brought = self._checkers[name].check(replace(call, parameters={}), arrival_ns, held.job.id)
+        plain = replace(call, parameters={}, inputs=call.inputs + self._steps.kept(held.first))
+        brought = self._checkers[name].check(plain, arrival_ns, held.job.id)
         job = uploaded(held, brought.job)
         self._offers.let_go(held.id)
-        return Checked(job, brought.inputs)
+        if held.first is None and (held.column is None or set(job.modalities) != set(held.wanted)):
+            return Checked(job, brought.inputs), None
+        if held.column is not None:
+            job = self._steps.first_job(job, held.column)
+        return Checked(job, brought.inputs), held
+
+    def _after(self, held: Held, checked: Checked, answer: Answer) -> Answer | Held:
+        """Return the answer to an offered job after one of its steps; or its place, held on for the next."""
+        now_ns = self.now_ns()
+        if held.first is not None:
+            return self._steps.together(held.first, answer, now_ns)
+        assert held.column is not None
+        if answer.outputs is None:
+            return Answer(replace(answer.receipt, job=held.job), None)
+        first = self._steps.judge(held.job, held.column, checked.inputs, answer)
+        if not first.unsure:
+            return self._steps.sure(first)
+        further = self._offers.hold_on(held, first, self._steps.last_job(first), now_ns)
+        return further or self._steps.as_it_is(first, None, now_ns)
 
     def _arrived(self, job: Job) -> None:
         self.metrics.arrived(job)

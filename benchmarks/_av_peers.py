@@ -277,16 +277,16 @@ class Bodies:
 
     def __init__(self, seed: int = 0) -> None:
         model = find(WORD)
-        self._payloads = Payloads(model, seed)
+        self.maker = Payloads(model, seed)
         self._inputs = labelled_samples(model).inputs
 
     def v2(self, job: Job) -> Payload:
         """Return a call of the Open Inference Protocol with raw tensors."""
-        return self._payloads.make(job)
+        return self.maker.make(job)
 
     def items(self, job: Job) -> Payload:
         """Return a JSON object with each request in base64."""
-        indices = self._payloads.make(job).indices
+        indices = self.maker.make(job).indices
         return Payload(orjson.dumps({"items": [self._item(int(index)) for index in indices]}), 0, indices)
 
     def probe_v2(self) -> bytes:
@@ -306,7 +306,7 @@ class Bodies:
 
     def items_v2(self, job: Job) -> Payload:
         """Return a call of the protocol with each request in base64, for servers that join calls."""
-        indices = self._payloads.make(job).indices
+        indices = self.maker.make(job).indices
         data = [self._item(int(index)) for index in indices]
         return Payload(orjson.dumps(_strings(data)), 0, indices)
 

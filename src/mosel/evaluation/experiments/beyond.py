@@ -17,6 +17,8 @@ from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, at_load, 
 LOADS, QUICK_LOADS = (0.5, 1.0, 2.0, 4.0, 8.0), (1.0, 4.0)
 HIGH = 3.0
 """The load of the sensitivity studies: above what full modalities carry."""
+WIDE = 8.0
+"""A knob whose values reach from one to this many times as much is drawn on a logarithmic scale."""
 
 
 def share(lab: Lab) -> Section:
@@ -106,7 +108,9 @@ def sensitivity(lab: Lab) -> Section:
             }
             for policy in COMPARED
         }
-        figures.append(Figure(knob, "", medians(series, knob, "on time (share of requests)", unit=True)))
+        log_x = max(values) >= WIDE * min(values)
+        svg = medians(series, knob, "on time (share of requests)", log_x=log_x, unit=True)
+        figures.append(Figure(knob, "", svg))
     return Section(
         "sensitivity",
         "Sensitivity",

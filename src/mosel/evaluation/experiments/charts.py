@@ -26,6 +26,8 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 """Places of points, by the name of what they stand for."""
 
 
+MOST_TICKS = 10
+
 SINGLE = ", single"
 """Ends the name of a policy that is shown without cascades: it has the policy's colour, dashed."""
 
@@ -57,8 +59,19 @@ def medians(
     log_x: bool = False,
     unit: bool = False,
     steps: bool = False,
+    zero: bool = False,
 ) -> str:
-    """Return lines through the medians over seeds, in a band from the least to the greatest seed."""
+    """Return lines through the medians over seeds, in a band from the least to the greatest seed.
+
+    Args:
+        series: by name.
+        x: names the horizontal axis, `y` the vertical one.
+        y: see `x`.
+        log_x: places are on a logarithmic scale.
+        unit: the vertical axis goes from 0 to 1.
+        steps: a line keeps its value up to the next place.
+        zero: the vertical axis begins at 0.
+    """
     with figure_in(3.0, WIDTH_IN) as (figure, out):
         axes = figure.subplots()
         for index, (name, points) in enumerate(series.items()):
@@ -67,9 +80,21 @@ def medians(
             axes.set_xscale("log")
         if unit:
             axes.set_ylim(-0.03, 1.03)
+        elif zero:
+            axes.set_ylim(0.0, 1.05 * max(axes.get_ylim()[1], 1e-9))
+        axes.ticklabel_format(axis="y", useOffset=False, style="plain")
         label(axes, x, y)
+        if not steps:
+            _tick_places(axes, sorted({place for points in series.values() for place in points}))
         legend(axes)
     return out.getvalue()
+
+
+def _tick_places(axes: Axes, places: Sequence[float]) -> None:
+    """Put the horizontal ticks where points are, if these are few, in plain numbers."""
+    if len(places) <= MOST_TICKS:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.set_xticks([], minor=True)
 
 
 def scatter(series: Series, lines: Series, x: str, y: str) -> str:
@@ -146,6 +171,7 @@ def histograms(groups: Mapping[str, Sequence[tuple[float, int]]], x: str) -> str
         for index, (axes, (name, counted)) in enumerate(zip(panels, groups.items(), strict=False)):
             _histogram(axes, counted, edges, policy_colour(name, index))
             axes.set_title(name)
+            axes.tick_params(labelbottom=(index + 1) % rows == 0 or index == len(groups) - 1)
         figure.supxlabel(x, fontsize=10)
         figure.supylabel("share of jobs on time", fontsize=10)
     return out.getvalue()

@@ -153,7 +153,8 @@ def _summary(lab: Lab, found: Found) -> Grid:
                 name,
                 policy,
                 f"{median_of(own, 'throughput_rps'):.1f} / s",
-                f"{median_of(own, 'violation_ratio'):.1%} ({low:.1%} to {high:.1%})",
+                f"{median_of(own, 'violation_ratio'):.1%}"
+                + (f" ({low:.1%} to {high:.1%})" if low < high else ""),
                 f"{median_of(own, 'accuracy'):.4f}",
                 f"{median_of(own, 'effective_accuracy'):.4f}",
             )

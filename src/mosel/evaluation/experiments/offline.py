@@ -92,7 +92,9 @@ def overhead(lab: Lab) -> Section:
         Grid(("profile", "policy", "decisions", "p50_ms", "p99_ms", "max_ms"), tuple(rows)),
         shown=Grid(
             ("profile", "policy", "decisions", "median", "99th percentile", "longest"),
-            tuple((*row[:3], *(f"{float(value or 0):.3f} ms" for value in row[3:])) for row in rows),
+            tuple(
+                (*row[:2], f"{row[2]:,}", *(f"{float(value or 0):.3f} ms" for value in row[3:])) for row in rows
+            ),
         ),
         wall=True,
     )

@@ -121,6 +121,8 @@ h2 em{font-style:normal;font-size:12px;font-weight:500;color:var(--soft);border:
 border-radius:20px;padding:2px 9px;vertical-align:middle}
 h3{font-size:15px;margin:0} figure{margin:0}
 figure.card{margin-bottom:18px}
+.figures{grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))}
+@media (max-width:700px){.card.wide{overflow-x:auto} .card.wide svg{min-width:640px}}
 th,td,th:first-child{text-align:left} td:first-child{color:var(--soft)}
 td{white-space:normal;vertical-align:top} td.n,th.n,th.n:first-child{text-align:right;white-space:nowrap}
 td:first-child{white-space:nowrap}

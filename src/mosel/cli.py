@@ -16,6 +16,7 @@ from mosel.core.errors import MoselError, UsageError
 COMMANDS = {
     "profile": "Measure latency, memory and accuracy of every modality combination and batch size of a model.",
     "plan": "Compute the exact Pareto frontier of every job size from a profile (§5.1).",
+    "place": "Choose which models and precisions live on which device, for the requests of a workload.",
     "workload": "Write a workload: arrivals, job sizes and SLOs.",
     "simulate": "Run a workload through the scheduler in virtual time.",
     "bound": "Print the share of requests that no schedule could exceed on time, as JSON.",

@@ -2,10 +2,10 @@
 
 from array import array
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
-from mosel.evaluation import charged
 from mosel.evaluation.charged import Charged
 from mosel.evaluation.simulate import Conditions, Outage, simulate
 from mosel.evaluation.workload import Workload
@@ -43,11 +43,10 @@ class Noting:
         return self.actions
 
 
-def test_what_happens_during_a_decision_goes_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_happens_during_a_decision_goes_to_the_next_one() -> None:
     """A decision of 5 ms at 0: what comes at 2 ms is told at 5 ms, when its actions are done too."""
-    monkeypatch.setattr(charged, "monotonic_ns", Clock(5 * MS))
     inner, took_ns = Noting([WakeAt(100 * MS)]), array("q")
-    slow = Charged(inner, took_ns)
+    slow = Charged(inner, took_ns, Clock(5 * MS))
     assert slow.handle([WorkerReady(0)], 0) == [WakeAt(100 * MS)]
     assert slow.handle([WorkerLost(0, "")], 2 * MS) == [WakeAt(5 * MS)]
     slow.handle([Tick()], 5 * MS)
@@ -57,17 +56,17 @@ def test_what_happens_during_a_decision_goes_to_the_next_one(monkeypatch: pytest
 
 @pytest.mark.parametrize("outages", [(), (Outage(0, 100 * MS, 300 * MS), Outage(2, 150 * MS, 200 * MS))])
 def test_a_fleet_whose_decisions_take_long_serves_less_and_loses_nothing(
-    outages: tuple[Outage, ...], monkeypatch: pytest.MonkeyPatch
+    outages: tuple[Outage, ...],
 ) -> None:
     """One outcome a job (`simulate` asserts it), also when workers are lost while their groups decide."""
     jobs, served = Workload(tuple(workload(5, 60, 4, True))), []
     for cost_ms in (0, 30):
-        monkeypatch.setattr(charged, "monotonic_ns", Clock(cost_ms * MS))
+        clock = partial(Clock, cost_ms * MS)
         fleet = Fleet(
             {"m": CURVED},
             workers=4,
             layout=Layout(2, 2),
-            make=lambda *args, **words: Charged(Scheduler(*args, **words), array("q")),
+            make=lambda *args, clock=clock, **words: Charged(Scheduler(*args, **words), array("q"), clock()),
         )
         done = simulate(fleet, {"m": CURVED}, jobs, Conditions(4, outages=outages))
         assert fleet.live == 0
@@ -75,10 +74,9 @@ def test_a_fleet_whose_decisions_take_long_serves_less_and_loses_nothing(
     assert served[1] < served[0]
 
 
-def test_decisions_that_take_no_time_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decisions_that_take_no_time_change_nothing() -> None:
     """At a cost of 0 a charged scheduler is the scheduler."""
-    monkeypatch.setattr(charged, "monotonic_ns", Clock(0))
     jobs, table = Workload(tuple(workload(6, 40, 30, False))), {"m": profile()}
-    bare, slow = Scheduler(table, workers=2), Charged(Scheduler(table, workers=2), array("q"))
+    bare, slow = Scheduler(table, workers=2), Charged(Scheduler(table, workers=2), array("q"), Clock(0))
     once, again = (simulate(found, table, jobs, Conditions(2)) for found in (bare, slow))
     assert once.jobs == again.jobs

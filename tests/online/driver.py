@@ -10,7 +10,7 @@ from mosel.core.clock import NS_PER_MS, to_ns
 from mosel.core.states import State
 from mosel.core.tables import PROFILE_FORMAT, Device, Mode, Profile
 from mosel.core.types import Batch, Job, Receipt
-from mosel.online.events import Action, Arrived, Complete, Dispatch, Event, Finished, Tick, WorkerReady
+from mosel.online.events import Action, Arrived, Complete, Dispatch, Event, Finished, Tick, WakeAt, WorkerReady
 from mosel.online.policies import Options
 from mosel.online.scheduler import Scheduler
 
@@ -170,9 +170,9 @@ class World:
             case Complete(receipt):
                 assert receipt.job.id not in self.receipts
                 self.receipts[receipt.job.id] = receipt
-            case _:
-                assert action.at_ns > self.now_ns, "a wake-up lies ahead"
-                self._wake_ns = action.at_ns
+            case WakeAt(at_ns):
+                assert at_ns > self.now_ns, "a wake-up lies ahead"
+                self._wake_ns = at_ns
 
     def share(self, *outcomes: State) -> float:
         """The share of all requests whose jobs ended so."""

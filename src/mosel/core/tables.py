@@ -75,8 +75,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return len(self.length_buckets) if self.length_buckets else 1
 
     def name_of(self, mode: Mode) -> str:
-        """Return the mode's name; its precision is part of it only where the profile has several."""
-        several = len({self.precision_of(m) for m in self.modes}) > 1
+        """Return the mode's name; its precision is part of it only where the model has several.
+
+        A profile of one precision of several says so by a `precision` of its own that is none of its modes'.
+        """
+        several = len({self.precision, *(self.precision_of(m) for m in self.modes)}) > 1
         return mode_name(mode.modalities, self.precision_of(mode) if several else "")
 
     @property

@@ -6,7 +6,7 @@ decision, and what it asks for is done when the decision is over.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mosel.core.clock import monotonic_ns
 from mosel.online.events import Action, Dispatch, Event, Scheduling, Tick, WakeAt, WorkerLost
@@ -17,12 +17,22 @@ class Charged:
 
     Args:
         scheduler: what decides.
-        took_ns: the wall time of each decision is added to it.
+        took_ns: the time of each decision is added to it.
+        clock: by which a decision is timed, in nanoseconds.
+        from_ns: earlier decisions cost nothing, so that what is computed once does not count.
     """
 
-    def __init__(self, scheduler: Scheduling, took_ns: "array[int]") -> None:
+    def __init__(
+        self,
+        scheduler: Scheduling,
+        took_ns: "array[int]",
+        clock: Callable[[], int] = monotonic_ns,
+        from_ns: int = 0,
+    ) -> None:
         self._scheduler = scheduler
         self._took_ns = took_ns
+        self._clock = clock
+        self._from_ns = from_ns
         self._inbox: list[Event] = []
         self._held: list[Action] = []
         self._free_ns = 0
@@ -40,6 +50,8 @@ class Charged:
             self._wake_ns = None
         if self._inbox:
             self._decide(now_ns)
+        if now_ns >= self._free_ns:
+            done, self._held = [*done, *self._held], []
         times = [time for time in (self._wake_ns, self._free_ns if self._held else None) if time is not None]
         return [*done, *([WakeAt(min(times))] if times else [])]
 
@@ -56,11 +68,12 @@ class Charged:
 
     def _decide(self, now_ns: int) -> None:
         events, self._inbox = self._inbox, []
-        began_ns = monotonic_ns()
+        began_ns = self._clock()
         actions = self._scheduler.handle(events, now_ns)
-        took_ns = monotonic_ns() - began_ns
-        self._took_ns.append(took_ns)
-        self._free_ns = now_ns + took_ns
+        took_ns = self._clock() - began_ns
+        if now_ns >= self._from_ns:
+            self._took_ns.append(took_ns)
+            self._free_ns = now_ns + took_ns
         self._held = [action for action in actions if not isinstance(action, WakeAt)]
         for action in actions:
             if isinstance(action, WakeAt):

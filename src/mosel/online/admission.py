@@ -18,6 +18,8 @@ def refusal_of(
     """
     job = progress.job
     able = [kind for kind in kinds if job.model in kind.tables]
+    if not able:
+        return Reason.LATENCY_UNREACHABLE, f"no worker has model {job.model} now; try again later"
     progress.sides = {kind: side for kind in able if (side := kind.side(progress)) is not None}
     tables = [kind.tables[job.model] for kind in able]
     if not progress.sides:

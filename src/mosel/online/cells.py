@@ -141,6 +141,13 @@ class Cell:
                     return True
         return False
 
+    def takes(self, progress: Progress) -> bool:
+        """Whether what waits of a job could be run here, be it late."""
+        sides = [side for lane in self.lanes if (side := self._side(lane, progress)) is not None]
+        for side in sides:
+            side.look_up()
+        return any(side.reachable for side in sides)
+
     def plan(self, live: LiveJob, worker: int, strategy: Strategy) -> None:
         """Put another strategy in force for a job, as a worker sees it."""
         queue = self.lanes[self.crew.lane(worker)].queue

@@ -1,11 +1,12 @@
 """All cells of a scheduler: which one a job waits in, which of them something happened in."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.tables import Profile
 from mosel.online.cells import NEVER, Cell
 from mosel.online.crew import Sent
 from mosel.online.fairness import Fairness
@@ -46,6 +47,7 @@ class Cells:
         self.largest = max(len(own) for own in members)
         self._of = {worker: cell for cell in self.all for worker in cell.crew.members}
         self._where: dict[int, Cell] = {}
+        self._retiring: set[int] = set()
         self._astir: dict[Cell, None] = dict.fromkeys(self.all)
         self._kinds = kinds
         self._work_ns = np.zeros(count)
@@ -91,12 +93,37 @@ class Cells:
     def ready(self, worker: int) -> None:
         """Note that a worker is up (again)."""
         cell = self._of[worker]
+        self._retiring.discard(worker)
         cell.crew.ready(worker)
         self._manned(cell)
+
+    def retire(self, worker: int) -> None:
+        """Send a worker nothing more; it keeps what it has in hand."""
+        cell = self._of[worker]
+        cell.crew.retire(worker)
+        self._retiring.add(worker)
+        self._manned(cell)
+
+    def let_go(self) -> list[int]:
+        """Return the workers that retired and have nothing left in hand, each once."""
+        found = sorted(worker for worker in self._retiring if not self._of[worker].crew.holds(worker))
+        self._retiring.difference_update(found)
+        return found
+
+    def assign(self, worker: int, profiles: Mapping[str, Profile]) -> list[Progress]:
+        """Give a worker that is down other profiles; returns what waited in its cell, and is in no lane now."""
+        cell = self._of[worker]
+        waiting = sorted(cell.jobs.values(), key=lambda progress: progress.order)
+        for progress in waiting:
+            cell.take_out(progress)
+        self._kinds.assign(worker, profiles)
+        self.regroup(worker)
+        return waiting
 
     def lose(self, worker: int) -> list[Sent]:
         """Take a worker down and return the batches that it had in hand, the running one first."""
         cell = self._of[worker]
+        self._retiring.discard(worker)
         lost = cell.crew.lose(worker)
         for sent in lost:
             del self._where[sent.batch.id]
@@ -139,7 +166,8 @@ class Cells:
 
         An idle worker counts as much as the job itself. None if no cell could.
         """
-        able = [kind for kind, side in progress.sides.items() if side.in_time(self.largest, now_ns)]
+        sides = ((kind, side) for kind, side in progress.sides.items() if self._kinds.has(kind))
+        able = [kind for kind, side in sides if side.in_time(self.largest, now_ns)]
         if len(self.all) == 1 or not able:
             return self.all[0] if able else None
         least_ns = min(sum(progress.sides[kind].batches_ns(progress.sides[kind].cheapest)) for kind in able)

@@ -135,6 +135,13 @@ class Crew:
         self.up[seat] = True
         self._set(seat)
 
+    def retire(self, worker: int) -> None:
+        """Send a worker nothing more; it keeps what it has in hand."""
+        seat = self._seats[worker]
+        self.manned -= bool(self.up[seat])
+        self.up[seat] = False
+        self._set(seat)
+
     def send(self, sent: Sent, now_ns: int) -> None:
         """Hand a batch to its worker."""
         seat = self._seats[sent.batch.worker]
@@ -175,6 +182,10 @@ class Crew:
         self.up[seat] = False
         self._set(seat)
         return lost
+
+    def holds(self, worker: int) -> bool:
+        """Whether a worker has a batch in hand."""
+        return self._hands[self._seats[worker]].running is not None
 
     def _ripe(self, now_ns: int, lead_ns: int) -> Flags:
         """Which can take a batch: those with nothing in hand, or with a lead nearly so."""

@@ -4,10 +4,11 @@
 are two drivers of it. Neither knows more than what stands here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
 
 
@@ -27,7 +28,15 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A worker is warm and can take batches (again)."""
+    """A worker is warm and can take batches (again); with `profiles`, it has other models than before."""
+
+    worker: int
+    profiles: Mapping[str, Profile] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRetiring:
+    """A worker is to be stopped: it gets no more batches; `Retired` tells when it has ended those it holds."""
 
     worker: int
 
@@ -93,7 +102,9 @@ class Shutdown:
     """The drain's limit is over: every job that is left ends now."""
 
 
-Event = Arrived | Cancelled | WorkerReady | WorkerLost | Finished | BatchFailed | Tick | Shutdown
+Event = (
+    Arrived | Cancelled | WorkerReady | WorkerRetiring | WorkerLost | Finished | BatchFailed | Tick | Shutdown
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,14 @@ class WakeAt:
     at_ns: int
 
 
-Action = Dispatch | Complete | WakeAt
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A worker that was retiring has nothing in hand and gets nothing: it may be stopped."""
+
+    worker: int
+
+
+Action = Dispatch | Complete | WakeAt | Retired
 
 
 class Scheduling(Protocol):

@@ -14,13 +14,15 @@ import numpy as np
 from mosel.core.tables import Profile
 from mosel.core.types import ACCURACY_TOLERANCE, Job
 from mosel.online.tables import ModelTable
-from mosel.solve.cover import Frontier, cheapest_reaching
+from mosel.solve.cover import SHORTFALL
 from mosel.solve.line_up import idle_ns
 
 Profiles = Mapping[str, Profile]
 
-MOST_REMEMBERED = 1 << 16
-"""Of so many kinds of jobs the cost is remembered."""
+MOST_REMEMBERED = 1 << 12
+"""Of so many kinds of jobs the costs are remembered."""
+
+NEVER_NS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,38 +54,61 @@ class Costs:
 
     def of(self, job: Job) -> Cost | None:
         """Return what a job asks; None if no worker here can reach its accuracy SLO."""
-        return self._known(job.model, job.modalities, job.length, job.requests, job.accuracy_slo)
+        rate, alone_ns = 0.0, NEVER_NS
+        for menu in self._known(job.model, job.modalities, job.length, job.requests):
+            at = menu.first(job.accuracy_slo * job.requests)
+            if at is not None:
+                alone_ns = min(alone_ns, menu.alone_ns(at))
+                rate += menu.workers / menu.request_ns(job.accuracy_slo)
+        return Cost(self._workers / rate, alone_ns) if rate else None
 
     def best(self, job: Job) -> float:
         """Return the highest accuracy that these workers reach for a job; −1 if none, −2 without its model."""
         return max((_best(table, job) for table, _ in self._counts.get(job.model, ())), default=-2.0)
 
     def _find(
-        self, model: str, modalities: tuple[str, ...], length: float | None, requests: int, slo: float
-    ) -> Cost | None:
-        rate, alone_ns = 0.0, []
-        for table, count in self._counts.get(model, ()):
-            if table.takes(length):
-                where = table.bucket_of(length), table.mask_of(modalities)
-                frontier = table.frontier(*where, requests)
-                first = cheapest_reaching(frontier, slo * requests)
-                if first < len(frontier):
-                    alone_ns.append(_alone_ns(table, where[0], frontier, first, count))
-                    rate += count / _unit_ns(table, *where, slo)
-        return Cost(self._workers / rate, min(alone_ns)) if alone_ns else None
+        self, model: str, modalities: tuple[str, ...], length: float | None, requests: int
+    ) -> list["_Menu"]:
+        return [
+            _Menu(table, table.bucket_of(length), table.mask_of(modalities), requests, workers)
+            for table, workers in self._counts.get(model, ())
+            if table.takes(length)
+        ]
 
 
-def _alone_ns(table: ModelTable, bucket: int, frontier: Frontier, first: int, workers: int) -> int:
-    batches = frontier.batches[first]
-    return idle_ns(tuple(int(table.latency_ns[mode, bucket, size]) for mode, size in batches), workers)
+class _Menu:
+    """What jobs of one size cost workers of one kind, by the accuracy that they need."""
 
+    def __init__(self, table: ModelTable, bucket: int, mask: int, requests: int, workers: int) -> None:
+        self.workers = workers
+        self._table = table
+        self._bucket = bucket
+        self._frontier = table.frontier(bucket, mask, requests)
+        self._sums: list[float] = self._frontier.accuracy.tolist()
+        self._alone_ns: dict[int, int] = {}
+        usable = sorted(table.usable(mask), key=lambda mode: float(table.accuracy[mode]))
+        self._reached = [float(table.accuracy[mode]) - ACCURACY_TOLERANCE for mode in usable]
+        units = [table.unit_ns(mode, bucket) for mode in usable]
+        self._units = [min(units[first:]) for first in range(len(units))]
 
-def _unit_ns(table: ModelTable, bucket: int, mask: int, slo: float) -> float:
-    """A request's share of the best batch in the cheapest mode that reaches the SLO, or comes nearest to it."""
-    usable = sorted(table.usable(mask), key=lambda mode: float(table.accuracy[mode]))
-    reached = [float(table.accuracy[mode]) for mode in usable]
-    first = min(bisect_left(reached, slo - ACCURACY_TOLERANCE), len(usable) - 1)
-    return min(table.unit_ns(mode, bucket) for mode in usable[first:])
+    def first(self, needed: float) -> int | None:
+        """Return the fastest strategy that reaches an accuracy sum; None if none does."""
+        at = bisect_left(self._sums, needed - SHORTFALL)
+        return at if at < len(self._sums) else None
+
+    def alone_ns(self, at: int) -> int:
+        """Return how long that strategy takes on idle workers."""
+        found = self._alone_ns.get(at)
+        if found is None:
+            batches = self._frontier.batches[at]
+            latency_ns = self._table.latency_ns[:, self._bucket]
+            found = idle_ns(tuple(int(latency_ns[mode, size]) for mode, size in batches), self.workers)
+            self._alone_ns[at] = found
+        return found
+
+    def request_ns(self, slo: float) -> float:
+        """Return a request's share of the best batch in the cheapest mode that reaches an SLO, or nearest."""
+        return self._units[min(bisect_left(self._reached, slo), len(self._units) - 1)]
 
 
 def _best(table: ModelTable, job: Job) -> float:

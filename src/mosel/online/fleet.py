@@ -38,6 +38,7 @@ from mosel.online.events import (
     WakeAt,
     WorkerLost,
     WorkerReady,
+    WorkerRetiring,
 )
 from mosel.online.expected import Cost, Costs
 from mosel.online.front_door import Asked, Candidates, FrontDoor
@@ -95,14 +96,14 @@ class Fleet:
         make: MakeScheduler = Scheduler,
     ) -> None:
         self._layout = layout = layout or Layout()
-        crew = [profiles] * workers if isinstance(workers, int) else list(workers)
+        self._crew = crew = [profiles] * workers if isinstance(workers, int) else list(workers)
         self.passed = self.moved = 0
         self._groups: list[Group] = []
-        costs = _Shared()
+        self._shared = _Shared()
         for index, own in enumerate(layout.shares(len(crew))):
             members = [crew[worker] for worker in own]
             decides = make(profiles, workers=members, policy=policy, seed=seed + index, options=options)
-            self._groups.append(Group(Place(index, layout.groups, own), decides, costs.of(members)))
+            self._groups.append(Group(Place(index, layout.groups, own), decides, self._shared.of(members)))
         self._doors = [
             FrontDoor(
                 self._groups,
@@ -113,9 +114,8 @@ class Fleet:
             )
             for door in range(layout.front_doors)
         ]
-        self._costs = costs.all
-        self._candidates: dict[frozenset[Costs], Candidates] = {}
-        self._models = {model for profiles in crew for model in profiles}
+        self._look_at_groups()
+        self._models = {model for each in (profiles, *crew) for model in each}
         self._group_of = [group for group in self._groups for _ in group.place.workers]
         self._homes: dict[str, Group | None] = {}
         self._gone: set[str] = set()
@@ -128,6 +128,7 @@ class Fleet:
             Arrived: self._arrived,
             Cancelled: self._cancelled,
             WorkerReady: self._worker_ready,
+            WorkerRetiring: self._worker_retiring,
             WorkerLost: self._worker_lost,
             Finished: self._of_batch,
             BatchFailed: self._of_batch,
@@ -157,6 +158,9 @@ class Fleet:
         actions: list[Action] = []
         for number in sorted(self._inbox):
             actions += self._handle(number, now_ns)
+            if (last := self._groups[number].closing) and not len(self._groups[number]):
+                self._handlers[WorkerRetiring](last, now_ns)
+                actions += self._handle(number, now_ns)
         self._set_wake(actions)
         return actions
 
@@ -186,11 +190,25 @@ class Fleet:
 
     def _worker_ready(self, event: WorkerReady, _now_ns: int) -> None:
         group = self._group_of[event.worker]
+        if event.profiles is not None:
+            self._crew[event.worker] = event.profiles
+            group.costs = self._shared.of([self._crew[worker] for worker in group.place.workers])
+            self._look_at_groups()
+        group.closing = None
         group.set_up(event.worker, up=True)
         self._tell(group, event)
 
+    def _worker_retiring(self, event: WorkerRetiring, _now_ns: int) -> None:
+        group = self._group_of[event.worker]
+        if group.up == 1 and len(group):  # it ends what it has before its last worker goes
+            group.closing = event
+        else:
+            group.set_up(event.worker, up=False)
+            self._tell(group, event)
+
     def _worker_lost(self, event: WorkerLost, now_ns: int) -> None:
         group = self._group_of[event.worker]
+        group.closing = None
         was_up = group.up
         group.set_up(event.worker, up=False)
         self._tell(group, event)
@@ -214,12 +232,13 @@ class Fleet:
 
     def _asked(self, job: Job) -> Asked:
         """Find the groups that could serve a job if they were idle; or those that come nearest to it."""
-        known = {costs: cost for costs in self._costs if (cost := costs.of(job)) is not None}
+        every = self._kinds
+        known = {costs: cost for costs in every if (cost := costs.of(job)) is not None}
         slo_ns = job.deadline_ns - job.arrival_ns
         able = {costs: cost for costs, cost in known.items() if cost.alone_ns <= slo_ns} or known
         if not able:
-            best = max(costs.best(job) for costs in self._costs)
-            able = {costs: NO_COST for costs in self._costs if costs.best(job) == best}
+            best = max(costs.best(job) for costs in every)
+            able = {costs: NO_COST for costs in every if costs.best(job) == best}
         key = frozenset(able)
         if key not in self._candidates:
             numbers = (group.place.index for group in self._groups if group.costs in able)
@@ -238,6 +257,13 @@ class Fleet:
     def _arrive(self, way: _Way, now_ns: int) -> None:
         """Let a group look again at a job that reached it (rule 3), and take it or pass it on."""
         group = self._groups[way.to]
+        if group.costs not in way.asked.costs:  # its workers have been given other models on the way
+            way = _Way(self._asked(way.asked.job), way.door, way.to, way.passed)
+        if group.costs not in way.asked.costs:
+            to = way.door.choose(way.asked, now_ns)
+            assert to is not None, "some group comes nearest"
+            way = _Way(way.asked, way.door, to, passed=True)
+            group = self._groups[to]
         if not way.passed and (other := self._better(way, group, now_ns)) is not None:
             self.passed += 1
             onward = _Way(way.asked, way.door, other, passed=True)
@@ -281,6 +307,11 @@ class Fleet:
                 self._hand_over(way, self._groups[number], moved=True, tried=tried)
 
     # Groups
+
+    def _look_at_groups(self) -> None:
+        """Take over what there is to choose from."""
+        self._kinds = list(dict.fromkeys(group.costs for group in self._groups))
+        self._candidates: dict[frozenset[Costs], Candidates] = {}
 
     def _tell(self, group: Group, event: Event) -> None:
         self._inbox.setdefault(group.place.index, []).append(event)

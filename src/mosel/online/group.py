@@ -19,10 +19,12 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Retired,
     Scheduling,
     WakeAt,
     WorkerLost,
     WorkerReady,
+    WorkerRetiring,
 )
 from mosel.online.expected import Cost, Costs
 
@@ -66,6 +68,11 @@ class Group:
         place: where it stands in the fleet.
         scheduler: of as many workers.
         costs: what jobs ask of them.
+
+    Attributes:
+        up: how many of its workers are.
+        closing: it gets no more jobs, and with the last that it has its last worker may go, as this says.
+        wake_ns: when its scheduler wants to be called at the latest.
     """
 
     def __init__(self, place: Place, scheduler: Scheduling, costs: Costs) -> None:
@@ -73,6 +80,7 @@ class Group:
         self.costs = costs
         self.wake_ns: int | None = None
         self.up = 0
+        self.closing: WorkerRetiring | None = None
         self._scheduler = scheduler
         self._first = place.workers.start
         self._alone = place.groups == 1
@@ -91,11 +99,11 @@ class Group:
     def load(self, now_ns: int) -> Load:
         """Return how it stands."""
         hands_ns = sum(free_ns - now_ns for free_ns in self._free_ns if free_ns > now_ns)
-        return Load(self._waiting_ns + hands_ns, self.up)
+        return Load(self._waiting_ns + hands_ns, 0 if self.closing else self.up)
 
     def late_ns(self, job: Job, cost: Cost, now_ns: int) -> float:
         """Return by how much a job is expected to miss its deadline here; negative if it has time left."""
-        if not self.up:
+        if not self.up or self.closing:
             return float("inf")
         return now_ns + self.load(now_ns).work_ns / self.up + cost.alone_ns - job.deadline_ns
 
@@ -144,6 +152,8 @@ class Group:
                     found += self._ended(receipt)
                 case WakeAt(at_ns):
                     self.wake_ns = at_ns
+                case Retired(worker):
+                    found.append(Retired(self._first + worker))
         return found
 
     # Events
@@ -151,8 +161,10 @@ class Group:
     def _own(self, event: Event, now_ns: int) -> Event:
         """Return an event by the scheduler's numbers, and count what it changes."""
         match event:
-            case WorkerReady(worker):
-                return WorkerReady(worker - self._first)
+            case WorkerReady(worker, profiles):
+                return WorkerReady(worker - self._first, profiles)
+            case WorkerRetiring(worker):
+                return WorkerRetiring(worker - self._first)
             case WorkerLost(worker, detail):
                 self._lose(worker - self._first)
                 return WorkerLost(worker - self._first, detail)

@@ -79,15 +79,20 @@ class Kinds:
 
     Args:
         workers: the profiles of each worker, by model.
+        known: of models that workers may be given later.
+
+    Attributes:
+        moved: whether a worker was ever given other profiles.
 
     Raises:
         UsageError: there is no worker, one has no profile, or two disagree about a model's modalities.
     """
 
-    def __init__(self, workers: Sequence[Profiles]) -> None:
+    def __init__(self, workers: Sequence[Profiles], known: Profiles | None = None) -> None:
         self._profiles: list[Profiles] = []
         self._bases = [self._base(profiles, worker) for worker, profiles in enumerate(workers)]
-        self.models = {name: profile for profiles in self._profiles for name, profile in profiles.items()}
+        every = [known or {}, *self._profiles]
+        self.models = {name: profile for profiles in every for name, profile in profiles.items()}
         _check(workers, self.models, self._profiles)
         self._numbers = {name: number for number, name in enumerate(self.models)}
         self._every_mask = {name: (1 << len(found.modalities)) - 1 for name, found in self.models.items()}
@@ -96,7 +101,8 @@ class Kinds:
         self._made: dict[tuple[int, int], Kind] = {}
         self._limits: list[dict[tuple[str, str, int], int]] = [{} for _ in self._profiles]
         self._paces = [paces.Pace() for _ in workers]
-        self._alone = [self._bases.count(base) == 1 for base in range(len(self._profiles))]
+        self.moved = False
+        self._count()
         self._speeds: dict[tuple[int, int, int, int], Floats] = {}
         for base in range(len(self._profiles)):
             self._kind(base, 0)
@@ -108,8 +114,32 @@ class Kinds:
 
     @property
     def all(self) -> list[Kind]:
-        """Every kind so far, those at the common pace first in the workers' order."""
-        return list(self._made.values())
+        """Every kind so far whose profiles a worker has, those at the common pace first in their order."""
+        return [kind for kind in self._made.values() if self.has(kind)]
+
+    def has(self, kind: Kind) -> bool:
+        """Whether a worker has a kind's profiles."""
+        return kind.base in self._used
+
+    def assign(self, worker: int, profiles: Profiles) -> None:
+        """Let a worker have other profiles.
+
+        Raises:
+            UsageError: there are none, one is of an unknown model, or has other modalities than its others.
+        """
+        for name, profile in profiles.items():
+            if name not in self.models:
+                known = ", ".join(self.models)
+                raise UsageError(f"worker {worker} is given model {name!r}; expected some of {known}")
+            _check([profiles], self.models, [{name: profile}])
+        self._bases[worker] = base = self._base(profiles, worker)
+        if base == len(self._estimators):
+            self._estimators.append(Estimator())
+            self._limits.append({})
+        self._paces[worker] = paces.Pace()
+        self.moved = True
+        self._count()
+        self._kind(base, 0)
 
     def of(self, worker: int) -> Kind:
         """Return a worker's kind."""
@@ -191,6 +221,11 @@ class Kinds:
         beside = [self.speed(other, kind) for other in self._made.values()]
         fastest = np.max(beside, axis=0)
         return round(float(np.log(fastest[fastest > 0]).mean()), 3)
+
+    def _count(self) -> None:
+        """Take over which profiles workers have, and which of these only one has."""
+        self._used = set(self._bases)
+        self._alone = [self._bases.count(base) == 1 for base in range(len(self._profiles))]
 
     def _base(self, profiles: Profiles, worker: int) -> int:
         if not profiles:

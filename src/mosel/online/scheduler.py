@@ -33,11 +33,13 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Retired,
     Shutdown,
     Tick,
     WakeAt,
     WorkerLost,
     WorkerReady,
+    WorkerRetiring,
 )
 from mosel.online.fairness import Fairness
 from mosel.online.jobs import MOST_FAULTS, LiveJob, Progress, run_of
@@ -51,7 +53,8 @@ class Scheduler:
     """Keeps jobs in deadline order and decides what runs, in which modes, and what is given up.
 
     Args:
-        profiles: 𝒟 by model name, the same for all workers if `workers` is their number.
+        profiles: 𝒟 by model name, the same for all workers if `workers` is their number; else of all models
+            that workers have or may be given later.
         workers: how many there are, or the profiles of each by model name; they are numbered from 0, and each
             takes work after its `WorkerReady`. A worker never runs a model that it has no profile of.
         policy: a name in `POLICIES`.
@@ -75,7 +78,7 @@ class Scheduler:
         if policy not in POLICIES:
             raise UsageError(f"policy {policy!r} is not known; expected one of {', '.join(POLICIES)}")
         self._policy = POLICIES[policy]
-        self._kinds = Kinds([profiles] * workers if isinstance(workers, int) else workers)
+        self._kinds = Kinds([profiles] * workers if isinstance(workers, int) else workers, profiles)
         options = options or Options()
         self._fairness = Fairness(options.fairness)
         rng = np.random.default_rng(seed)
@@ -89,6 +92,7 @@ class Scheduler:
             Arrived: self._arrived,
             Cancelled: self._cancelled,
             WorkerReady: self._worker_ready,
+            WorkerRetiring: self._worker_retiring,
             WorkerLost: self._worker_lost,
             Finished: self._finished,
             BatchFailed: self._batch_failed,
@@ -127,6 +131,7 @@ class Scheduler:
             if self._batches > sent:  # behind what was sent there may be no time left
                 self._give_up_hopeless(cell, now_ns)
             self._cells.settle(cell, now_ns, wait_until_ns)
+        self._actions += [Retired(worker) for worker in self._cells.let_go()]
         self._set_wake()
         actions, self._actions = self._actions, []
         return actions
@@ -158,8 +163,15 @@ class Scheduler:
         if progress := self._live.get(event.job):
             self._end(progress, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns)
 
-    def _worker_ready(self, event: WorkerReady, _now_ns: int) -> None:
+    def _worker_ready(self, event: WorkerReady, now_ns: int) -> None:
+        waiting = [] if event.profiles is None else self._cells.assign(event.worker, event.profiles)
         self._cells.ready(event.worker)
+        for progress in waiting:
+            self._wait(progress, now_ns)
+
+    def _worker_retiring(self, event: WorkerRetiring, now_ns: int) -> None:
+        self._cells.retire(event.worker)
+        self._cells.spread(event.worker, now_ns)
 
     def _worker_lost(self, event: WorkerLost, now_ns: int) -> None:
         for sent in self._cells.lose(event.worker):
@@ -248,7 +260,20 @@ class Scheduler:
         elif progress.unsure and progress.faults and progress.answerable:
             self._answer(progress, now_ns)
         elif progress.unsure:
-            self._cells.put(progress, self._cells.all[progress.cell])
+            self._wait(progress, now_ns)
+
+    def _wait(self, progress: Progress, now_ns: int) -> None:
+        """Let a job wait where it did, or where there is still a worker for it; end it if there is none."""
+        home: Cell | None = self._cells.all[progress.cell]
+        if self._kinds.moved and home is not None and not home.takes(progress):
+            home = self._cells.place(progress, now_ns)
+        if home is not None:
+            self._cells.put(progress, home)
+        elif progress.answerable:
+            self._answer(progress, now_ns)
+        else:
+            detail = "no worker has what it needs any more"
+            self._end(progress, State.DROPPED, Reason.NO_TIME_LEFT, detail, now_ns)
 
     def _answer(self, progress: Progress, now_ns: int) -> None:
         """Let no unsure request run once more; the job is answered when nothing of it runs."""

@@ -29,6 +29,7 @@ from mosel.online.events import (
     Tick,
     WorkerLost,
     WorkerReady,
+    WorkerRetiring,
 )
 
 RANK = {
@@ -36,6 +37,7 @@ RANK = {
     BatchFailed: 0,
     WorkerLost: 1,
     WorkerReady: 1,
+    WorkerRetiring: 1,
     Arrived: 2,
     Cancelled: 3,
     Tick: 4,

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.evaluation.arrivals import Recipe, capacity_rps, generate
+from mosel.evaluation.lengths import parse_lengths, with_lengths
 from mosel.evaluation.tenants import Tenant, parse_tenant, with_tenants
 from mosel.evaluation.traces import Counts, read_counts
 from mosel.evaluation.workload import Workload, format_workload, merged, write_workload
@@ -31,6 +32,7 @@ def workload(
     latency_slo: str = "1.0",
     tenant: tuple[str, ...] = (),
     lacking: float = 0.0,
+    lengths: str | None = None,
     seed: int = 0,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     quiet: bool = False,
@@ -57,11 +59,14 @@ def workload(
         tenant: NAME:SHARE:SLO or NAME:SHARE:SLO:WEIGHT, repeated: a mixture of tenants, each with its share of
             the jobs, its latency SLO (as --latency-slo, which it replaces) and its jobs' weight.
         lacking: share of jobs that lack one modality, 0 to 1.
+        lengths: shares of the jobs by length bucket, the shortest first, as in 2,1,1, of the profiles that have
+            them; by default every job counts as being as long as the model takes.
         seed: of every draw; the same seed gives the same workload.
         output: the file to write; without it the workload goes to stdout.
         quiet: say nothing on stderr.
     """
     tables = _tables(profile)
+    shares = _lengths(lengths, tables)
     slo_s, factor = _latency_slo(latency_slo)
     share = 1 / len(tables)
     series = _series(kind, trace, start, speed, len(tables))
@@ -81,7 +86,9 @@ def workload(
         for place, table in enumerate(tables)
     ]
     mixture = [parse_tenant(word) for word in tenant]
-    each = [_made(recipe, table, series, mixture) for recipe, table in zip(recipes, tables, strict=True)]
+    each = [
+        _made(recipe, table, series, mixture, shares) for recipe, table in zip(recipes, tables, strict=True)
+    ]
     made = each[0] if len(each) == 1 else merged(each)
     if output is None:
         sys.stdout.write(format_workload(made))
@@ -91,8 +98,20 @@ def workload(
         sys.stderr.write(_note(made, each, span_s, tables) + "\n")
 
 
-def _made(recipe: Recipe, table: Profile, series: Counts | None, mixture: list[Tenant]) -> Workload:
+def _lengths(given: str | None, tables: list[Profile]) -> tuple[float, ...]:
+    if given is None:
+        return ()
+    if not any(table.length_buckets for table in tables):
+        raise UsageError(f"--lengths {given}: no profile has length buckets; leave it out")
+    return parse_lengths(given)
+
+
+def _made(
+    recipe: Recipe, table: Profile, series: Counts | None, mixture: list[Tenant], shares: tuple[float, ...]
+) -> Workload:
     made = generate(recipe, table, series)
+    if shares and table.length_buckets:
+        made = with_lengths(made, shares, table, recipe.latency_factor, recipe.seed)
     return with_tenants(made, mixture, table, recipe.seed) if mixture else made
 
 

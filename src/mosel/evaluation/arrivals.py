@@ -7,6 +7,7 @@ takes the counts of a recorded series (`traces.py`).
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -298,10 +299,14 @@ def _slo_ns(recipe: Recipe, profile: Profile, requests: int) -> int:
     return to_ns(recipe.latency_factor * full_latency_s(profile, requests))
 
 
-def full_latency_s(profile: Profile, requests: int) -> float:
-    """Return how long `requests` take alone with all modalities, in batches as large as they get."""
-    mode = full_mode(profile)
-    sizes, latency_s = profile.sizes_of(mode), profile.columns(mode.latency_s)[-1]
+def full_latency_s(profile: Profile, requests: int, length: float | None = None) -> float:
+    """Return how long `requests` take alone with all modalities, in batches as large as they get.
+
+    Without a length they are as long as the model takes.
+    """
+    mode, limits = full_mode(profile), profile.length_buckets or ()
+    bucket = -1 if length is None or not limits else min(bisect_left(limits, length), len(limits) - 1)
+    sizes, latency_s = profile.sizes_of(mode), profile.columns(mode.latency_s)[bucket]
     whole, rest = divmod(requests, sizes[-1])
     last = next((latency_s[i] for i, size in enumerate(sizes) if size >= rest), 0.0) if rest else 0.0
     return whole * latency_s[-1] + last

@@ -77,6 +77,6 @@ def _owned(job: Job, tenant: Tenant, profile: Profile) -> Job:
         slo_s = tenant.latency_slo_s
     else:
         assert tenant.latency_factor is not None
-        slo_s = tenant.latency_factor * full_latency_s(profile, job.requests)
+        slo_s = tenant.latency_factor * full_latency_s(profile, job.requests, job.length)
     deadline_ns = job.arrival_ns + to_ns(slo_s)
     return replace(job, tenant=tenant.name, weight=tenant.weight, deadline_ns=deadline_ns)

@@ -22,7 +22,8 @@ import aiohttp
 import mlperf_loadgen as lg
 import numpy as np
 from _av_peers import WORD, Bodies, systems
-from _page import machine, where, with_block
+from _page import machine
+from _peer_page import LOADGEN, PERCENTILES, loadgen_block, write_page
 from _peers import running
 
 from mosel.core.clock import monotonic_ns
@@ -35,12 +36,9 @@ from mosel.evaluation.replay import prebuilt, send_all
 from mosel.online.serving import EngineConfig, server_cores
 from mosel.runtime.device import pinned
 
-DOCS = Path(__file__).parents[1] / "docs"
 PROFILE = Path(__file__).parents[1] / "profiles" / "av-digits-cpu.json"
-RESULTS, PAGE = DOCS / "results" / "loadgen.json", DOCS / "peers.md"
 FORMAT = "mosel.benchmark.loadgen/1"
 POLICY, LOAD, SLO_S, DURATION_S = "none+batching", 0.5, 0.5, 30.0
-PERCENTILES = (50, 90, 95, 99)
 PERFORMANCE_SAMPLES = 500
 
 _SAID = re.compile(r"^(\d+\.\d+) percentile latency \(ns\)\s*: (\d+)", re.MULTILINE)
@@ -135,20 +133,6 @@ def _heard(_: int) -> None:
     """Take no notice of progress."""
 
 
-def block(results: dict[str, Any]) -> str:
-    """Return what the page shows of the results."""
-    columns = " | ".join(f"{share}th percentile" for share in PERCENTILES)
-    rows = [
-        f"| {name} | {' | '.join(f'{1000 * value:.1f} ms' for value in results[key])} |"
-        for name, key in (("MLPerf's LoadGen", "loadgen_s"), ("`mosel replay`'s client", "replay_s"))
-    ]
-    text = (
-        f"{results['queries']} single requests, {results['rate_rps']:.0f} a second, policy `{POLICY}`. "
-        f"{where(results)}."
-    )
-    return "\n".join([f"| completion time by | {columns} |", f"| --- |{' ---: |' * 4}", *rows, "", text])
-
-
 def main() -> None:
     """Measure both and print, or write, the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,12 +152,18 @@ def main() -> None:
                 else:
                     found = replayed(url, arrivals, slo)
             both.append(found)
-    results = {"format": FORMAT, **machine("mlcommons-loadgen"), "queries": len(arrivals), "rate_rps": rate}
+    results = {
+        "format": FORMAT,
+        **machine("mlcommons-loadgen"),
+        "policy": POLICY,
+        "queries": len(arrivals),
+        "rate_rps": rate,
+    }
     results |= {"loadgen_s": both[0], "replay_s": both[1]}
-    print(block(results))
+    print(loadgen_block(results))
     if not given.quick:
-        write_atomic(RESULTS, json.dumps(results, indent=1) + "\n")
-        write_atomic(PAGE, with_block(PAGE.read_text(encoding="utf-8"), "loadgen", block(results)))
+        write_atomic(LOADGEN, json.dumps(results, indent=1) + "\n")
+        write_page()
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ should run on the machine. `--quick` is one short cell a server that is not kept
 
 import argparse
 import asyncio
-import csv
-import io
 import json
 import statistics
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +31,11 @@ import numpy as np
 import orjson
 import uvloop
 from _av_peers import WORD, Bodies, System, systems
-from _page import machine, where, with_block
-from _peer_panels import figure
+from _page import machine
+from _peer_page import LOADS, MEASURES, PEERS, write_page
 from _peers import running
 
-from mosel.client import read_outputs
+from mosel.client_wire import read_outputs
 from mosel.core.files import write_atomic
 from mosel.core.tables import read_profile
 from mosel.core.types import Job
@@ -51,16 +49,10 @@ from mosel.models.registry import find
 from mosel.online.serving import EngineConfig, server_cores
 from mosel.runtime.device import pinned
 
-DOCS = Path(__file__).parents[1] / "docs"
 PROFILE = Path(__file__).parents[1] / "profiles" / "av-digits-cpu.json"
-RESULTS, CSV = DOCS / "results" / "peers.json", DOCS / "results" / "peers.csv"
-PAGE, PLOT = DOCS / "peers.md", DOCS / "assets" / "peers.svg"
 FORMAT = "mosel.benchmark.peers/1"
-LOADS = (0.5, 1.0, 2.0, 3.0)
-"""Mean rates, as multiples of what all modalities carry in jobs of the paper's sizes, back to back."""
 SLO_S, DURATION_S, SEED = 0.5, 15.0, 1
 GIVE_UP_S = 2.0
-MEASURES = ("on_time", "right_on_time", "answered", "jct_mean_s", "jct_p99_s", "send_lag_p99_ms")
 
 
 class Client:
@@ -144,7 +136,7 @@ def main() -> None:
     """Measure the cells that are missing, and write the page once none is."""
     given = arguments()
     if given.redraw:
-        write_page(json.loads(RESULTS.read_text(encoding="utf-8")))
+        write_page()
         return
     names = list(systems(Bodies(), given.profile, SLO_S))
     wanted = [name for name in names if given.peers or name.startswith("mosel")]
@@ -173,13 +165,13 @@ def main() -> None:
         if (name, load) not in done(results) and time.monotonic() - began < given.limit:
             found = measure(name, given, jobs_at(load, DURATION_S))
             results["cells"].append({"system": name, "load": load, **found})
-            write_atomic(RESULTS, json.dumps({**results, **machine("torch")}, indent=1) + "\n")
+            write_atomic(PEERS, json.dumps({**results, **machine("torch")}, indent=1) + "\n")
             print(name, load, found, flush=True)
     missing = len(names) * len(LOADS) - len(done(results))
     if missing:
         print(f"{missing} cells are missing; call this again")
     else:
-        write_page(results)
+        write_page()
 
 
 def arguments() -> argparse.Namespace:
@@ -197,65 +189,17 @@ def arguments() -> argparse.Namespace:
 
 def kept(settings: dict[str, Any], *, fresh: bool) -> dict[str, Any]:
     """Return the results so far, if they were measured with these settings; else none."""
-    if RESULTS.exists() and not fresh:
-        found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    if PEERS.exists() and not fresh:
+        found: dict[str, Any] = json.loads(PEERS.read_text(encoding="utf-8"))
         if found["settings"] == settings:
             return found
-        raise SystemExit(f"{RESULTS} has other settings ({found['settings']}); go on with --fresh")
+        raise SystemExit(f"{PEERS} has other settings ({found['settings']}); go on with --fresh")
     return {"format": FORMAT, "settings": settings, "cells": []}
 
 
 def done(results: dict[str, Any]) -> set[tuple[str, float]]:
     """Return which cells there are."""
     return {(cell["system"], cell["load"]) for cell in results["cells"]}
-
-
-def write_page(results: dict[str, Any]) -> None:
-    """Write the CSV file, the plot and the page's table."""
-    write_atomic(CSV, csv_text(results))
-    write_atomic(PLOT, figure(results["cells"], LOADS))
-    write_atomic(PAGE, with_block(PAGE.read_text(encoding="utf-8"), "peers", block(results)))
-
-
-def csv_text(results: dict[str, Any]) -> str:
-    """Return the cells as CSV."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("system", "load", "requests", *MEASURES))
-    writer.writerows(
-        [cell["system"], cell["load"], cell["requests"], *(cell[measure] for measure in MEASURES)]
-        for cell in results["cells"]
-    )
-    return out.getvalue()
-
-
-def block(results: dict[str, Any]) -> str:
-    """Return what the page shows of the results."""
-    settings = results["settings"]
-    effective = "Effective accuracy: right and on time, share of requests"
-    caption = (
-        f"A load of 1 is {settings['capacity_rps']:.0f} requests a second; latency SLO "
-        f"{1000 * settings['slo_s']:g} ms, {settings['duration_s']:g} s a cell, one run each. {where(results)}."
-    )
-    return "\n".join(
-        [
-            *_table(results, "On time, share of requests", "on_time", "{:.1%}"),
-            *_table(results, effective, "right_on_time", "{:.1%}"),
-            *_table(results, "Completion time of what was answered, mean", "jct_mean_s", "{:.0f} ms", 1000),
-            caption,
-        ]
-    )
-
-
-def _table(results: dict[str, Any], title: str, key: str, form: str, scale: float = 1) -> Iterator[str]:
-    cells = {(cell["system"], cell["load"]): cell[key] for cell in results["cells"]}
-    yield f"| {title} | {' | '.join(f'load {load:g}' for load in LOADS)} |"
-    yield f"| --- |{' ---: |' * len(LOADS)}"
-    for name in dict.fromkeys(name for name, _ in cells):
-        values = [cells[name, load] for load in LOADS]
-        shown = ["–" if value is None else form.format(scale * value) for value in values]
-        yield f"| {name} | {' | '.join(shown)} |"
-    yield ""
 
 
 if __name__ == "__main__":

@@ -1,62 +1,148 @@
-"""Write the table of docs/evaluation.md from the committed results, so that no number is typed by hand.
+"""Write the tables of docs/evaluation.md from the committed results, so that no number is typed by hand.
 
-.venv/bin/python scripts/evaluation_page.py FOLDER   # takes headline.csv of `mosel reproduce -o FOLDER`
+.venv/bin/python scripts/evaluation_page.py FOLDER   # takes what `mosel reproduce -o FOLDER` has left there
 .venv/bin/python scripts/evaluation_page.py          # writes the page again from docs/results/
 """
 
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from mosel.core.files import read_bytes, write_atomic
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, RESULTS = DOCS / "evaluation.md", DOCS / "results" / "headline.csv"
-BEGIN, END = "<!-- headline:begin -->", "<!-- headline:end -->"
-NOTHING_YET = "No run is committed yet; `mosel reproduce headline` prints this table in its report."
-COLUMNS = ("model", "claim", "the paper", "`paper`", "`optimized`", "`joint`", "profile", "why it differs")
+PAGE, RESULTS = DOCS / "evaluation.md", DOCS / "results"
+NOTHING_YET = "No run is committed yet; `mosel reproduce` has this table in its report."
+LIVE = (
+    "policy",
+    "violations, live",
+    "simulated",
+    "on time per second, live",
+    "simulated",
+    "accuracy, live",
+    "simulated",
+    "gaps",
+    "gaps from the profile alone",
+)
+HEADLINE = ("model", "claim", "the paper", "`paper`", "`optimized`", "`joint`", "profile", "why it differs")
+
+Row = dict[str, str]
 
 
-def block(results: str | None) -> str:
-    """Return the page's table of these results, markers included."""
-    if results is None:
-        return f"{BEGIN}\n{NOTHING_YET}\n{END}"
-    read = list(csv.DictReader(io.StringIO(results)))
-    rows = [_row(row) for row in read]
-    seeds, usual_s = int(read[0]["seeds"]), float(read[0]["usual_s"])
+def headline(rows: Sequence[Row]) -> list[str]:
+    """Return the paper's claims beside ours."""
+    seeds, usual_s = int(rows[0]["seeds"]), float(rows[0]["usual_s"])
     many = f"{seeds} seeds" if seeds > 1 else "one seed"
     usual = f"workloads of {usual_s:g} s, shorter for fast models and longer for slow ones"
-    caption = f"Simulated: medians over {many}, {usual}."
-    head = [f"| {' | '.join(COLUMNS)} |", "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]
-    return "\n".join([BEGIN, *head, *(f"| {' | '.join(row)} |" for row in rows), "", caption, END])
+    head = [f"| {' | '.join(HEADLINE)} |", "| --- | --- | ---: | ---: | ---: | ---: | --- | --- |"]
+    body = [f"| {' | '.join(_claim(row))} |" for row in rows]
+    return [*head, *body, "", f"Simulated: medians over {many}, {usual}."]
 
 
-def _row(row: dict[str, str]) -> list[str]:
+def _claim(row: Row) -> list[str]:
     numbers = [row[key] for key in ("the_papers", "paper", "optimized", "joint")]
     shown = [f"{float(number):.3g}" if number else "–" for number in numbers]
     return [row["model"], row["figure"], *shown, row["profile"] or "–", row["why"]]
 
 
-def committed() -> str | None:
-    """Return the committed results, or None where there are none yet."""
-    return read_bytes(RESULTS).decode() if RESULTS.exists() else None
+def month(rows: Sequence[Row]) -> list[str]:
+    """Return each policy's on-time share over all days and on the worst day."""
+    head = [
+        "| greatest rate, of the capacity | policy | on time | worst day | effective accuracy |",
+        "| ---: | --- | ---: | ---: | ---: |",
+    ]
+    body = []
+    for most, policy in dict.fromkeys((row["greatest_of_capacity"], row["policy"]) for row in rows):
+        own = [row for row in rows if (row["greatest_of_capacity"], row["policy"]) == (most, policy)]
+        requests = sum(int(row["requests"]) for row in own)
+        on_time, effective = (
+            sum(float(row[key]) * int(row["requests"]) for row in own) / requests
+            for key in ("on_time", "effective_accuracy")
+        )
+        worst = min(float(row["on_time"]) for row in own)
+        body.append(f"| {float(most):g} | `{policy}` | {on_time:.1%} | {worst:.1%} | {effective:.3f} |")
+    days = len({row["day"] for row in rows})
+    return [*head, *body, "", f"Simulated: `{rows[0]['profile']}`, {days} days of a recorded series."]
 
 
-def with_block(page: str, results: str | None) -> str:
-    """Return the page with the table between its markers."""
-    before, _, rest = page.partition(BEGIN)
-    _, marker, after = rest.partition(END)
-    assert marker, f"{PAGE} has no {BEGIN} … {END}"
-    return before + block(results) + after
+def live(rows: Sequence[Row]) -> list[str]:
+    """Return what was live beside what was simulated, medians over seeds, and the gaps."""
+    head = [f"| {' | '.join(LIVE)} |", f"| --- |{' ---: |' * (len(LIVE) - 1)}"]
+    body = []
+    for name, policy in dict.fromkeys((row["profile"], row["policy"]) for row in rows):
+        own = [row for row in rows if (row["profile"], row["policy"]) == (name, policy)]
+        shown = [
+            form.format(median(float(row[f"{system}_{measure}"] or 0) for row in own))
+            for measure, form in (
+                ("violation_ratio", "{:.1%}"),
+                ("throughput_rps", "{:.1f}"),
+                ("accuracy", "{:.4f}"),
+            )
+            for system in ("live", "measured")
+        ]
+        gaps = [_gaps(own, system) for system in ("measured", "profile")]
+        body.append(f"| `{policy}` | {' | '.join([*shown, *gaps])} |")
+    names = ", ".join(dict.fromkeys(row["profile"] for row in rows))
+    ends = [f"{pick(float(row['latency_of_profile']) for row in rows):.3f}" for pick in (min, max)]
+    seeds = len({row["seed"] for row in rows})
+    text = (
+        f"Profile `{names}`, {seeds} workload(s) of some {int(rows[0]['requests']):,} requests. Gaps: points "
+        "of violation ratio / percent of throughput / points of accuracy. Batches took "
+        f"{ends[0]} to {ends[1]} times what the profile says."
+    )
+    return [*head, *body, "", text]
+
+
+def _gaps(rows: Sequence[Row], system: str) -> str:
+    def gap(row: Row, measure: str) -> float:
+        real, made = (float(row[f"{each}_{measure}"] or 0) for each in ("live", system))
+        return 100 * (real / max(made, 1e-9) - 1) if measure == "throughput_rps" else 100 * (real - made)
+
+    measures = ("violation_ratio", "throughput_rps", "accuracy")
+    return " / ".join(f"{median(gap(row, measure) for row in rows):+.2f}" for measure in measures)
+
+
+TABLES: dict[str, tuple[str, Callable[[Sequence[Row]], list[str]]]] = {
+    "headline": ("headline.csv", headline),
+    "month": ("month.csv", month),
+    "live": ("wall-live.csv", live),
+}
+"""By the name of the page's markers: the CSV file of a report, and what makes a table of it."""
+
+
+def block(name: str, results: str | None) -> str:
+    """Return one of the page's tables of these results, markers included."""
+    rows = list(csv.DictReader(io.StringIO(results))) if results else []
+    lines = TABLES[name][1](rows) if rows else [NOTHING_YET]
+    return "\n".join([f"<!-- {name}:begin -->", *lines, f"<!-- {name}:end -->"])
+
+
+def committed(name: str) -> str | None:
+    """Return the committed results of a table, or None where there are none yet."""
+    path = RESULTS / TABLES[name][0]
+    return read_bytes(path).decode() if path.exists() else None
+
+
+def written(page: str) -> str:
+    """Return the page with every table between its markers."""
+    for name in TABLES:
+        before, begin, rest = page.partition(f"<!-- {name}:begin -->")
+        _, end, after = rest.partition(f"<!-- {name}:end -->")
+        assert begin, f"{PAGE} has no markers of {name}"
+        assert end, f"{PAGE} has no markers of {name}"
+        page = before + block(name, committed(name)) + after
+    return page
 
 
 def main(words: Sequence[str]) -> None:
-    """Take the results of the folder that is named, if one is, and write the page's table."""
-    if words:
-        write_atomic(RESULTS, read_bytes(Path(words[0]) / "headline.csv"))
-    write_atomic(PAGE, with_block(PAGE.read_text(encoding="utf-8"), committed()))
+    """Take the results of the folder that is named, if one is, and write the page's tables."""
+    for file, _ in TABLES.values():
+        if words and (Path(words[0]) / file).exists():
+            write_atomic(RESULTS / file, read_bytes(Path(words[0]) / file))
+    write_atomic(PAGE, written(PAGE.read_text(encoding="utf-8")))
     print(PAGE)
 
 

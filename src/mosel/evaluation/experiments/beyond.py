@@ -15,6 +15,7 @@ from mosel.evaluation.experiments.trials import Outcome, Trial
 from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, at_load, largest
 
 LOADS, QUICK_LOADS = (0.5, 1.0, 2.0, 4.0, 8.0), (1.0, 4.0)
+AGAINST = ("none+batching", "joint")
 HIGH = 3.0
 """The load of the sensitivity studies: above what full modalities carry."""
 WIDE = 8.0
@@ -64,7 +65,25 @@ def share(lab: Lab) -> Section:
         "are medians; bands reach from the least to the greatest seed.",
         Grid(("profile", "policy", "load", "seed", "on_time", "bound", "effective_accuracy"), tuple(rows)),
         figures,
+        _against_baseline(rows, lab, loads),
     )
+
+
+def _against_baseline(rows: Sequence[tuple[Cell, ...]], lab: Lab, loads: Sequence[float]) -> Grid:
+    """Return by how much `joint` serves more on time than the stronger baseline, at each load."""
+    shown = []
+    for name, load in product(lab.profiles, loads):
+        on_time, gained = (
+            [
+                median(float(row[column] or 0) for row in rows if row[:3] == (name, policy, load))
+                for policy in AGAINST
+            ]
+            for column in (4, 6)
+        )
+        points = [f"{100 * (ours - base):+.1f}" for base, ours in (on_time, gained)]
+        shown.append((name, f"{load:g}", *(f"{value:.1%}" for value in on_time), *points))
+    columns = ("profile", "load", *(f"on time: {policy}" for policy in AGAINST), "more, in points")
+    return Grid((*columns, "effective accuracy: more, in points"), tuple(shown))
 
 
 def _series(

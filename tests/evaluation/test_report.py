@@ -52,6 +52,22 @@ def text(tmp_path: Path) -> str:
     return (tmp_path / "report.html").read_text()
 
 
+def test_reliability_is_drawn_where_feedback_came_back(tmp_path: Path) -> None:
+    """A run whose server told what feedback says of cascades has one picture more."""
+    record(tmp_path / "without", "joint")
+    work = generate(Recipe("bursty", 10, rate_rps=150, seed=2), profile())
+    done = simulate(Scheduler({"m": profile()}), {"m": profile()}, work, Conditions())
+    entry = {"mode": "a", "expected": 0.7, "live": 0.6, "low": 0.5, "high": 0.7}
+    bins = [entry | {"escalated": False}, entry | {"escalated": True, "expected": 0.9}]
+    extra = {"live_accuracy": {"m": {"modes": [], "cascades": bins}}}
+    write_run(Run("joint", 1, 0, done.jobs, done.batches, work.columns, extra), tmp_path / "with")
+    for name, shown in (("without", False), ("with", True)):
+        assert run(["report", str(tmp_path / name), "-o", str(tmp_path / "r.html"), "--quiet"]) == 0
+        words = " ".join(Page((tmp_path / "r.html").read_text()).words)
+        assert ("Reliability of cascades" in words) is shown
+        assert ("with, escalated" in words) is shown
+
+
 def test_the_page_stands_alone(text: str) -> None:
     """No script, and no address but those inside the page."""
     page = Page(text)

@@ -127,6 +127,24 @@ def test_a_replay_records_what_the_server_did(server: Server, folder: Path) -> N
     assert sum(batch.size for batch in found.batches) >= served
 
 
+def test_feedback_tells_the_server_how_right_it_was(
+    server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Afterwards the server knows the accuracy that the client saw; the same ids again are refused."""
+    make_workload("--rate", "60", "--duration", "1")
+    words = ["replay", server.url, "sleepy:model", "w.csv", "--feedback", "--quiet"]
+    assert run([*words, "-o", "run"]) == 0
+    extra = read_run(folder / "run").summary.extra
+    told = extra["live_accuracy"]["sleepy"]
+    scores = sum(mode["scores"] for mode in told["modes"])
+    assert scores == extra["client"]["answered_requests"]
+    right = sum(mode["live"] * mode["scores"] for mode in told["modes"] if mode["scores"])
+    assert right / scores == pytest.approx(extra["client"]["accuracy"])
+    assert told["cascades"] == []
+    assert run([*words, "-o", "again"]) == 1
+    assert "replay against a server that is started anew" in capsys.readouterr().err
+
+
 def test_a_replay_waits_for_a_server_that_is_loading(folder: Path) -> None:
     """Given time, it sends nothing before the server is ready, and then everything."""
     (folder / "w.csv").write_text("job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,2,0.9,60\n")

@@ -40,6 +40,7 @@ def replay(
     give_up: float | None = None,
     wait: float = 0.0,
     api_key: Path | None = None,
+    feedback: bool = False,
     quiet: bool = False,
 ) -> None:
     """Send a workload to a running server, each job at its own time, and record what became of every job.
@@ -58,6 +59,8 @@ def replay(
             dropped; by default every answer is waited for.
         wait: seconds that a server may still take to be ready; requests are prepared meanwhile.
         api_key: a file with the key that the server asks for (default: what MOSEL_API_KEY holds, if anything).
+        feedback: afterwards, tell the server how right its answers were, and keep what it makes of that; its
+            jobs' ids have to be new to the server.
         quiet: print no progress and no table.
     """
     if not 0 < answer_limit < float("inf"):
@@ -78,6 +81,7 @@ def replay(
         "give_up_s": give_up,
         "wait_s": wait,
         "api_key": _key(api_key, os.environ),
+        "feedback": feedback,
     }
     done = _with_progress(url, found, jobs, seed, limits, quiet)
     summary = write_run(done.run, output)

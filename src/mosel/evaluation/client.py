@@ -5,7 +5,8 @@ It knows the wire and nothing of schedules; what its answers add up to stands in
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,8 @@ from mosel.evaluation.payloads import HEADER_LENGTH, Payload
 
 LARGE_BYTES = 1 << 20
 """From here on a body goes out piece by piece, so that others do not wait for it."""
+
+_Asking = AbstractAsyncContextManager[aiohttp.ClientResponse]
 
 OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 
@@ -95,9 +98,30 @@ class Client:
             told = response.headers.get(HEADER_LENGTH)
         return _decoded(response.status, raw, told)
 
+    async def feedback(self, job: str, scores: Sequence[float], tenant: str = "") -> tuple[int, dict[str, Any]]:
+        """Say how right the answers to a job were; returns the status and what was told.
+
+        Raises:
+            NotReadyError: the server cannot be reached.
+        """
+        body = orjson.dumps({"id": job, "scores": scores, **({"tenant": tenant} if tenant else {})})
+        return await self._ask(self._session.post(f"{self._model}/feedback", data=body))
+
+    async def accuracy(self) -> dict[str, Any]:
+        """Return what feedback says of the model.
+
+        Raises:
+            NotReadyError: the server cannot be reached.
+        """
+        _, found = await self._get(f"{self._model}/accuracy")
+        return found
+
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
+        return await self._ask(self._session.get(url))
+
+    async def _ask(self, asking: _Asking) -> tuple[int, dict[str, Any]]:
         try:
-            async with self._session.get(url) as response:
+            async with asking as response:
                 return response.status, _object(await read_within_limit(response))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__

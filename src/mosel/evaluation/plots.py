@@ -187,6 +187,36 @@ def modes(runs: Sequence[Drawn]) -> str:
     return out.getvalue()
 
 
+def reliability(runs: Sequence[Drawn]) -> str:
+    """How often answers in cascades should be right against how often they are, with 95% intervals."""
+    with figure_in() as (figure, out):
+        axes = figure.subplots()
+        low = 1.0
+        for index, each in enumerate(runs):
+            for escalated, mark in ((False, "o"), (True, "D")):
+                bins = [one for one in judged_bins(each.run) if one["escalated"] is escalated]
+                if not bins:
+                    continue
+                expected, live = ([one[key] for one in bins] for key in ("expected", "live"))
+                below = [one["live"] - one["low"] for one in bins]
+                above = [one["high"] - one["live"] for one in bins]
+                name = f"{each.name}, {'escalated' if escalated else 'stayed'}"
+                axes.errorbar(
+                    expected, live, (below, above), fmt=mark, ms=4, lw=0.9, color=colour(index), label=name
+                )
+                low = min(low, *expected, *(one["low"] for one in bins))
+        axes.plot([low, 1], [low, 1], color=FAINT, lw=1)
+        label(axes, "right answers expected (share)", "right answers seen (share)")
+        legend(axes)
+    return out.getvalue()
+
+
+def judged_bins(run: Recorded) -> list[dict[str, Any]]:
+    """Return what feedback said of answers in cascades, of all models of a run; empty if there was none."""
+    told = run.summary.extra.get("live_accuracy") or {}
+    return [one for model in told.values() for one in model.get("cascades", [])]
+
+
 @contextmanager
 def figure_in(height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN) -> Iterator[tuple[Figure, io.StringIO]]:
     """Yield a figure and the text that holds it, with colours of the page, once the block is left."""

@@ -21,6 +21,7 @@ from mosel.core.clock import NS_PER_MS, monotonic_ns, to_ns, to_s
 from mosel.core.errors import BadAnswerError, NotReadyError
 from mosel.core.types import Job
 from mosel.evaluation.client import Client, Reply
+from mosel.evaluation.labels import give_feedback
 from mosel.evaluation.payloads import Payload, Payloads
 from mosel.evaluation.receipts import Sent, count_reasons, read_receipts
 from mosel.evaluation.results import JobResult, Run
@@ -72,6 +73,7 @@ async def replay(
     give_up_s: float | None = None,
     wait_s: float = 0.0,
     api_key: str = "",
+    feedback: bool = False,
     on_answer: Callable[[int], None] = lambda _: None,
 ) -> Replayed:
     """Send every job of `workload` to the server at `url` and record what became of it.
@@ -86,6 +88,7 @@ async def replay(
             dropped; None waits for all.
         wait_s: how long a server that is not ready is waited for; requests are prepared meanwhile.
         api_key: if the server asks for one.
+        feedback: whether the server is told afterwards how right its answers were.
         on_answer: called with a job's number of requests when it has its outcome.
 
     Raises:
@@ -93,6 +96,7 @@ async def replay(
         UnauthorizedError: it asks for an API key, or does not know this one.
         UnknownModelError: it does not serve one of the models.
         ModelError: one has no labelled samples.
+        ExecutionError: the server takes no feedback.
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
     timeout = aiohttp.ClientTimeout(total=answer_limit_s)
@@ -109,7 +113,9 @@ async def replay(
         if wait_s:
             described = [await _when_ready(client, until_s) for client in clients.values()]
         sent = await send_all(clients, payloads, ready, workload.jobs, give_up_s, on_answer)
-    return _recorded(workload, sent, models, payloads, described[0].get("parameters") or {})
+        labels = {name: each.labels for name, each in payloads.items()}
+        told = await give_feedback(clients, models, workload.jobs, sent, labels) if feedback else None
+    return _recorded(workload, sent, models, payloads, described[0].get("parameters") or {}, told)
 
 
 async def _when_ready(client: Client, until_s: float) -> dict[str, Any]:
@@ -200,6 +206,7 @@ def _recorded(
     models: Sequence[Model],
     payloads: Mapping[str, Payloads],
     served: Mapping[str, Any],
+    told: Mapping[str, Any] | None,
 ) -> Replayed:
     rows, batches = read_receipts(workload.jobs, sent)
     run = Run(
@@ -212,6 +219,7 @@ def _recorded(
         extra={
             "reasons": count_reasons(workload.jobs, sent),
             "client": _client_view(workload.jobs, sent, rows, models, payloads),
+            **({} if told is None else {"live_accuracy": told}),
         },
     )
     return Replayed(run, Counter(one.trouble for one in sent if one.trouble))

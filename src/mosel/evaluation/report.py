@@ -39,6 +39,14 @@ FIGURES = (
 )
 
 
+RELIABILITY = (
+    "Reliability of cascades",
+    "Answers grouped by the first stage's confidence: those below the line are right less often than expected.",
+    plots.reliability,
+)
+"""Only where a replay gave feedback on answers in cascades."""
+
+
 def write_report(folders: Sequence[Path], output: Path, title: str = "mosel report") -> None:
     """Read run directories and write the report.
 
@@ -66,7 +74,8 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 def page(runs: Sequence[Drawn], title: str) -> str:
     """Return the whole page."""
-    cards = "".join(_card(name, text, draw(runs), wide=draw is plots.modes) for name, text, draw in FIGURES)
+    figures = [*FIGURES, RELIABILITY] if any(plots.judged_bins(each.run) for each in runs) else FIGURES
+    cards = "".join(_card(name, text, draw(runs), wide=draw is plots.modes) for name, text, draw in figures)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -41,16 +41,14 @@ def answer(job: Job) -> Answer:
     return Answer(Receipt(job, State.SERVED, Reason.ON_TIME, "", 1, 1, 0.5), {"label": np.zeros(job.requests)})
 
 
-async def held(answered: Answered, given: str, *batches: Batch, requests: int = 1, tenant: str = "") -> None:
+def held(answered: Answered, given: str, *batches: Batch, requests: int = 1, tenant: str = "") -> None:
     """Let a job run in some batches."""
     job = Job("j", "m", requests, 0.5, 0, 1, tenant=tenant)
 
-    async def run() -> Answer:
-        for one in batches:
-            answered.ran(one, 5)
-        return answer(job)
-
-    await answered.follow(given, job, run())
+    answered.begin(given, job)
+    for one in batches:
+        answered.ran(one, 5)
+    answered.end(given, job, has_outputs=True)
 
 
 def body(given: str, *scores: float, tenant: str = "") -> FeedbackBody:
@@ -61,9 +59,7 @@ def body(given: str, *scores: float, tenant: str = "") -> FeedbackBody:
 async def test_each_request_has_the_mode_that_it_ran_in_last() -> None:
     """Jobs run in several modes; a request that ran again counts for its last one."""
     answered = Answered()
-    await held(
-        answered, "a", batch("text", "j", 2, 0), batch("sound", "j", 1), batch("sound", "j", 0), requests=3
-    )
+    held(answered, "a", batch("text", "j", 2, 0), batch("sound", "j", 1), batch("sound", "j", 0), requests=3)
     assert answered.take("m", body("a", 1, 0, 1)) == ("sound", "sound", "text")
 
 
@@ -71,7 +67,7 @@ async def test_requests_in_a_cascade_count_for_no_mode() -> None:
     """Neither those that its first stage answered, nor those that went on."""
     answered = Answered()
     runs = (batch("text", "j", 0, 1, judged=True), batch("text+sound", "j", 1), batch("text", "j", 2))
-    await held(answered, "a", *runs, requests=3)
+    held(answered, "a", *runs, requests=3)
     assert answered.take("m", body("a", 1, 1, 1)) == ("", "", "text")
 
 
@@ -96,7 +92,7 @@ async def test_of_a_request_in_a_cascade_its_confidence_is_held() -> None:
 async def test_feedback_that_is_refused() -> None:
     """Unknown jobs, another tenant's, a second feedback, another number of scores and ids used twice."""
     answered = Answered()
-    await held(answered, "a", batch("text", "j", 0, 1), requests=2, tenant="gold")
+    held(answered, "a", batch("text", "j", 0, 1), requests=2, tenant="gold")
     for wrong in (body("b", 1, 1, tenant="gold"), body("a", 1, 1), body("a", 1, 1, tenant="tin")):
         with pytest.raises(GoneError, match="no answered job"):
             answered.take("m", wrong)
@@ -108,7 +104,7 @@ async def test_feedback_that_is_refused() -> None:
     with pytest.raises(GoneError, match="has its feedback already"):
         answered.take("m", body("a", 1, 1, tenant="gold"))
     for _ in range(2):
-        await held(answered, "same", batch("text", "j", 0))
+        held(answered, "same", batch("text", "j", 0))
     with pytest.raises(InputError, match="several jobs were sent with the id 'same'"):
         answered.take("m", body("same", 1))
 
@@ -117,11 +113,11 @@ async def test_what_is_held_is_bounded() -> None:
     """The oldest jobs make room, with or without feedback, and ids that are too long are not held."""
     answered = Answered(kept=4)
     for given in ("a", "b"):
-        await held(answered, given, batch("text", "j", 0, 1), requests=2)
+        held(answered, given, batch("text", "j", 0, 1), requests=2)
     answered.take("m", body("a", 1, 1))
-    await held(answered, "c", batch("text", "j", 0, 1), requests=2)
+    held(answered, "c", batch("text", "j", 0, 1), requests=2)
     for gone in ("a", "x" * (ID_LIMIT + 1)):
-        await held(answered, "x" * (ID_LIMIT + 1), batch("text", "j", 0))
+        held(answered, "x" * (ID_LIMIT + 1), batch("text", "j", 0))
         with pytest.raises(GoneError, match="no answered job"):
             answered.take("m", body(gone, 1, 1))
     assert answered.take("m", body("b", 1, 1)) == answered.take("m", body("c", 1, 1)) == ("text", "text")
@@ -132,16 +128,9 @@ async def test_jobs_without_an_answer_leave_nothing() -> None:
     answered = Answered()
     job = Job("j", "m", 1, 0.5, 0, 1)
 
-    async def dropped() -> Answer:
-        answered.ran(batch("text", "j", 0), 5)
-        return Answer(Receipt(job, State.DROPPED, Reason.NO_TIME_LEFT, "", 1), None)
-
-    async def broken() -> Answer:
-        raise InputError("no")
-
-    await answered.follow("a", job, dropped())
-    with pytest.raises(InputError, match="no"):
-        await answered.follow("a", job, broken())
+    answered.begin("a", job)
+    answered.ran(batch("text", "j", 0), 5)
+    answered.end("a", job, has_outputs=False)
     answered.ran(batch("text", "j", 0), 5)  # a report that comes after the job ended
     with pytest.raises(GoneError):
         answered.take("m", body("a", 1))

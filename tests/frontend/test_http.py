@@ -14,9 +14,10 @@ from mosel.frontend.http import HttpApp
 from mosel.frontend.instant import Inputs, InstantEngine, zeros
 from mosel.frontend.service import Service
 from mosel.models.base import Model
+from mosel.online.answers import Answer, Live, Snapshot, Tell
 from mosel.online.decisions import Decisions
-from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
+from mosel.online.tensors import JobTensors
 from tests.frontend.asgi_client import WAVE, Client, get, infer
 
 
@@ -240,16 +241,18 @@ class SlowEngine(InstantEngine):
 
     def __init__(self, model: Model) -> None:
         super().__init__(zeros(model))
+        self._model = model
         self.waiting, self.cancelled = asyncio.Event(), asyncio.Event()
 
-    async def submit(self, job: Job, inputs: Inputs) -> Answer:
-        """Wait for ever."""
+    def hand_in(self, job: Job, inputs: Inputs, tell: Tell) -> Live | None:
+        """Take it, and no more."""
         self.waiting.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled.set()
-        return await super().submit(job, inputs)
+        return Live(job, JobTensors(job, self._model, inputs), tell)
+
+    def withdraw(self, live: Live) -> None:
+        """Take down that it was cancelled."""
+        assert live.job.model == "m"
+        self.cancelled.set()
 
 
 async def test_client_goes_away(model: Model, profile: Profile) -> None:

@@ -10,7 +10,7 @@ from mosel.frontend.http import HttpApp
 from mosel.frontend.instant import Inputs, InstantEngine, zeros
 from mosel.frontend.service import Service
 from mosel.models.base import Model
-from mosel.online.engine import Answer
+from mosel.online.answers import Live, Tell
 from mosel.online.serving import ServedModel
 from tests.frontend.asgi_client import WAVE, Client, infer
 
@@ -20,13 +20,18 @@ class Held(InstantEngine):
 
     def __init__(self, model: Model) -> None:
         super().__init__(zeros(model))
-        self.holds, self.going = asyncio.Event(), asyncio.Event()
+        self.holds, self._held = asyncio.Event(), list[tuple[Job, Inputs, Tell]]()
 
-    async def submit(self, job: Job, inputs: Inputs) -> Answer:
-        """Wait, then answer."""
+    def hand_in(self, job: Job, inputs: Inputs, tell: Tell) -> Live | None:
+        """Keep it."""
         self.holds.set()
-        await self.going.wait()
-        return await super().submit(job, inputs)
+        self._held.append((job, inputs, tell))
+        return None
+
+    def let_go(self) -> None:
+        """Answer what is kept."""
+        for held in self._held:
+            super().hand_in(*held)
 
 
 async def test_unload_waits(model: Model, profile: Profile) -> None:
@@ -42,7 +47,7 @@ async def test_unload_waits(model: Model, profile: Profile) -> None:
     ]
     assert (await infer(service, {"inputs": [WAVE]})).status == 503
     assert not unloading.done()
-    engine.going.set()
+    engine.let_go()
     assert (await running).status == 200
     await unloading
     assert service.repository.index()[0]["reason"] == "unloaded"

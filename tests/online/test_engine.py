@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from mosel.core.errors import ExecutionError, InputError, UnknownModelError, Usa
 from mosel.core.states import State
 from mosel.core.types import Batch, Job
 from mosel.online import virtual
-from mosel.online.channel import Work
+from mosel.online.channel import Outputs, Work
 from mosel.online.events import (
     Action,
     Arrived,
@@ -241,3 +242,19 @@ def test_a_profile_of_another_model_is_refused() -> None:
     """The message says what was given and how to make the right one."""
     with pytest.raises(UsageError, match="'other' was given for 'm'; make one with: mosel profile no:where"):
         ServedModel("no:where", model("m"), profile("other"))
+
+
+@in_virtual_time
+async def test_outputs_do_not_stand_on_the_workers_memory() -> None:
+    """What a worker wrote is copied before it writes the next batch's there."""
+    shared, numbers = np.zeros((1, 1), np.float32), itertools.count(1)
+
+    def outputs(_: Work) -> Outputs:
+        shared[...] = next(numbers)
+        return {"scores": shared}
+
+    world = World(outputs=outputs)
+    await world.engine.start()
+    answers = [await world.engine.submit(job(name), inputs(1)) for name in "ab"]
+    await world.engine.stop()
+    assert [answer.outputs["scores"].tolist() for answer in answers if answer.outputs] == [[[1.0]], [[2.0]]]

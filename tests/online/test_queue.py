@@ -29,7 +29,7 @@ def test_rows_stay_in_order_of_deadline_arrival_and_id(steps: list[tuple[int, in
         if take_out and held:
             row = queue.row(held[due % len(held)])
             assert row is not None
-            queue.remove(row)
+            queue.remove([row])
             del held[row]
         else:
             each = live(f"j{99 - number:02}", 100 + due, at)
@@ -89,7 +89,7 @@ def test_a_queue_knows_of_jobs_under_which_a_batch_failed() -> None:
     assert queue.faulty
     assert Selection(queue, np.array([1])).faulty
     assert not Selection(queue, np.array([0])).faulty
-    queue.remove(1)
+    queue.remove([1])
     assert not queue.faulty
 
 

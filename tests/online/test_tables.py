@@ -2,18 +2,23 @@ import numpy as np
 import pytest
 
 from mosel.core.arrays import UNAVAILABLE
-from mosel.online.estimator import Estimator
-from mosel.online.tables import REBUILD_AT, ModelTable, Strategy, point
+from mosel.online.estimator import WINDOW, Estimator
+from mosel.online.tables import FAR, PAUSE_NS, REBUILD_AT, ModelTable, Strategy, point
 from tests.online.driver import MS, profile
 
 
 def learnt(ratio: float, mode: str = "audio", overhead_ns: int = 0) -> Estimator:
     """An estimator that saw a mode run at this ratio."""
     estimates = Estimator()
-    for _ in range(6):
+    observe(estimates, ratio, mode, overhead_ns)
+    return estimates
+
+
+def observe(estimates: Estimator, ratio: float, mode: str = "audio", overhead_ns: int = 0) -> None:
+    """Let an estimator see a mode run at this ratio until it believes it."""
+    for _ in range(WINDOW):
         took_ns = round(20 * MS * ratio)
         estimates.observe("m", mode, 20 * MS, took_ns, took_ns + overhead_ns, 20 * MS, 0)
-    return estimates
 
 
 def test_masks_and_usable_modes() -> None:
@@ -61,7 +66,7 @@ def test_the_longest_batch_of_each_strategy() -> None:
     longest = table.covers.longest_ns(0, table.every_mask, 3)
     for batches, longest_ns in zip(found.batches, longest, strict=True):
         assert longest_ns == max(table.latency_ns[m, 0, size] for m, size in batches)
-    assert table.follow(learnt(2.0))
+    assert table.follow(learnt(2.0), 0)
     assert table.covers.longest_ns(0, table.every_mask, 3)[0] == 2 * longest[0]
 
 
@@ -70,15 +75,15 @@ def test_tables_follow_estimates_that_moved_enough() -> None:
     table = ModelTable(profile())
     for requests in (1, 9):
         table.frontier(0, table.every_mask, requests)
-    assert not table.follow(learnt(1 + 0.9 * REBUILD_AT))
+    assert not table.follow(learnt(1 + 0.9 * REBUILD_AT), 0)
     assert table.latency_ns is table.profiled_ns
-    assert table.follow(learnt(3.0, overhead_ns=MS))
+    assert table.follow(learnt(3.0, overhead_ns=MS), 0)
     assert table.latency_ns[0, 0, 1] == 61 * MS
     assert table.corrected_ns("audio", 20 * MS) == 61 * MS
     assert table.latency_ns[0, 0, 0] == UNAVAILABLE
     assert table.frontier(0, table.every_mask, 1).latency_ns[0] == 61 * MS
     assert table.frontier(0, table.every_mask, 9).latency_ns[0] == (9 * 60 + 3) * MS
-    assert not table.follow(learnt(3.0, overhead_ns=MS))
+    assert not table.follow(learnt(3.0, overhead_ns=MS), 0)
 
 
 def test_buckets_end_where_the_profile_says() -> None:
@@ -105,3 +110,16 @@ def test_batch_limits_hold_per_mode() -> None:
     for index in range(len(table.frontier(0, table.every_mask, 4))):
         strategy = point(table.frontier(0, table.every_mask, 4), index)
         assert all(size <= 2 for mode, size in strategy.batches if mode == 1)
+
+
+def test_estimates_that_moved_a_little_are_taken_over_at_intervals() -> None:
+    """They move back and forth; one that moved far is taken over at once."""
+    table, estimates = ModelTable(profile()), learnt(1.1)
+    assert table.follow(estimates, 0)
+    observe(estimates, 1.2)
+    assert not table.follow(estimates, PAUSE_NS - 1)
+    assert table.is_behind(estimates)
+    assert table.follow(estimates, PAUSE_NS)
+    assert not table.is_behind(estimates)
+    observe(estimates, 1.2 * (1 + 1.1 * FAR))
+    assert table.follow(estimates, PAUSE_NS + 1)

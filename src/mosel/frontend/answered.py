@@ -15,7 +15,7 @@ import msgspec
 from mosel.core.errors import GoneError, InputError, TooLargeError
 from mosel.core.types import Batch, Job
 from mosel.frontend.reliability import Judged
-from mosel.online.engine import Answer, Confidences
+from mosel.online.answers import Answer, Confidences
 
 KEPT_REQUESTS = 50_000
 """Of all jobs that are held; the oldest make room."""
@@ -88,17 +88,25 @@ class Answered:
 
     async def follow(self, given: str, job: Job, running: Awaitable[Answer]) -> Answer:
         """Return the answer to a job, and hold the job if it has outputs, under the id that its client gave."""
-        if len(given) > ID_LIMIT:
-            return await running
-        modes: dict[int, Mode] = {}
-        self._running[job.id] = modes
+        self.begin(given, job)
+        outputs = None
         try:
             answer = await running
+            outputs = answer.outputs
         finally:
-            del self._running[job.id]
-        if answer.outputs is not None and len(modes) == job.requests:
-            self._hold((job.model, job.tenant, given), tuple(modes[at] for at in range(job.requests)))
+            self.end(given, job, has_outputs=outputs is not None)
         return answer
+
+    def begin(self, given: str, job: Job) -> None:
+        """Take down the modes of a job until `end`, if it can be held under the id that its client gave."""
+        if len(given) <= ID_LIMIT:
+            self._running[job.id] = {}
+
+    def end(self, given: str, job: Job, *, has_outputs: bool) -> None:
+        """Take down no more of a job, and hold it if it has outputs."""
+        modes = self._running.pop(job.id, None)
+        if modes is not None and has_outputs and len(modes) == job.requests:
+            self._hold((job.model, job.tenant, given), tuple(modes[at] for at in range(job.requests)))
 
     def take(self, model: str, body: FeedbackBody) -> tuple[Mode, ...]:
         """Return what each request of the job ran in that a feedback is about, which it can be only once.

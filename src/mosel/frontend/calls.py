@@ -68,18 +68,18 @@ def receipt_parameters(receipt: Receipt, choice: Choice | None = None) -> dict[s
     """
     job = receipt.job
     found: dict[str, Parameter] = {
-        "outcome": receipt.outcome.value,
-        "reason": receipt.reason.value,
-        **({} if choice is None else {"decision": choice.value}),
-        "modes": ";".join(f"{mode}:{count}" for mode, count in receipt.modes),
+        "outcome": receipt.outcome,
+        "reason": receipt.reason,
+        **({} if choice is None else {"decision": choice}),
+        "modes": ";".join([f"{mode}:{count}" for mode, count in receipt.modes]),
         "arrival_s": to_s(job.arrival_ns),
         "decided_ms": to_ms(receipt.decided_ns - job.arrival_ns),
     }
     if receipt.accuracy is not None:
         found["expected_accuracy"] = receipt.accuracy
     if receipt.batches:
-        found["queue_ms"] = to_ms(min(run.start_ns for run in receipt.batches) - job.arrival_ns)
-        found["compute_ms"] = to_ms(sum(run.finish_ns - run.start_ns for run in receipt.batches))
+        found["queue_ms"] = to_ms(min([run.start_ns for run in receipt.batches]) - job.arrival_ns)
+        found["compute_ms"] = to_ms(sum([run.finish_ns - run.start_ns for run in receipt.batches]))
     if receipt.finish_ns is not None:
         found["slack_ms"] = to_ms(job.deadline_ns - receipt.finish_ns)
     found["batches"] = _ENCODE([_batch(run) for run in receipt.batches]).decode()

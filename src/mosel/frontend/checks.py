@@ -35,6 +35,10 @@ class Limits:
     held_bytes: int = 4 << 30
 
 
+MOST_HELD = 1024
+"""Of so many sets of inputs it is kept which modalities they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A call that fits its model: the job, and its tensors by name, each of shape (requests, *shape)."""
@@ -61,6 +65,8 @@ class Checker:
         self._tensors = {t.name: (m.name, t) for m in model.modalities for t in m.inputs}
         self._outputs = frozenset(tensor.name for tensor in model.outputs)
         self._modes = [frozenset(mode.modalities) for mode in profile.modes]
+        self._held: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._tells_length = any(tensor.per_length for _, tensor in self._tensors.values())
         least = min(mode.accuracy for mode in profile.modes)
         accuracy_slo = least if model.accuracy_slo is None else model.accuracy_slo
         self._defaults = Defaults(accuracy_slo, model.latency_slo_s, tenants or {})
@@ -132,6 +138,8 @@ class Checker:
 
     def _length(self, inputs: Mapping[str, NDArray[Any]], wished: float | None) -> float | None:
         """Return how long the longest request is: what its tensors tell counts, not what the client says."""
+        if not self._tells_length:
+            return wished
         told = self._model.length_of({name: array.shape[1:] for name, array in inputs.items()})
         return wished if told is None else told
 
@@ -165,9 +173,9 @@ class Checker:
                 f"the call has no inputs; expected the tensors of at least one modality of "
                 f"{', '.join(self._model.modality_names)}"
             )
-        counts = {given.name: given.array.shape[0] for given in inputs}
         requests: int = inputs[0].array.shape[0]
-        if any(count != requests for count in counts.values()):
+        if any(given.array.shape[0] != requests for given in inputs[1:]):
+            counts = {given.name: given.array.shape[0] for given in inputs}
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise InputError(
                 f"the inputs' first dimensions differ ({listed}); expected the same number of requests in each"
@@ -180,6 +188,15 @@ class Checker:
 
     def _modalities(self, inputs: Mapping[str, object]) -> tuple[str, ...]:
         """Return the modalities that the inputs hold; empty where they hold all."""
+        names = tuple(inputs)
+        found = self._held.get(names)
+        if found is None:
+            found = self._found(inputs)
+            if len(self._held) < MOST_HELD:
+                self._held[names] = found
+        return found
+
+    def _found(self, inputs: Mapping[str, object]) -> tuple[str, ...]:
         held = []
         for modality in self._model.modalities:
             missing = [tensor.name for tensor in modality.inputs if tensor.name not in inputs]

@@ -1,6 +1,7 @@
-"""One connection of the HTTP server: uvicorn's, with limits on how long and how large a request's head may be.
+"""One connection of the HTTP server: uvicorn's, with limits on time and size, and a short way for known calls.
 
-Without these a client could hold memory and connections for ever by sending slowly, or never to the end.
+Without the limits a client could hold memory and connections for ever by sending slowly, or never to the end.
+What `known_calls.py` does not take is parsed; of a call that was, the head is known from then on.
 """
 
 import asyncio
@@ -8,9 +9,9 @@ import http
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mosel.frontend import codes
+from mosel.frontend.known_calls import KnownCalls
 
 HEAD_BYTES = 64 << 10
 """Of the request line and the headers; what comes with the first piece of them is not counted."""
@@ -19,7 +20,7 @@ ARRIVAL_LIMIT_S = 60.0
 """From the connection, or the first byte of a later request, until the request is in with its body."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(KnownCalls):
     """Closes the connection on a request that is too slow, or whose head is too large, or one too many.
 
     Attributes:
@@ -33,6 +34,7 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._begun_with: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -43,18 +45,19 @@ class Connection(HttpToolsProtocol):
             )
             self.transport.close()
             return
-        self._wait()
+        self.wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
-        self._stop_waiting()
+        self.stop_waiting()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
+    def parse(self, data: bytes) -> None:
         """Parse the data; see that a head comes to its end."""
         if self._in_head:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._begun_with = None if self.under_way else data
+        super().parse(data)
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(codes.HEAD_TOO_LARGE, f"the head is over {HEAD_BYTES:,} bytes; send fewer headers")
 
@@ -62,30 +65,35 @@ class Connection(HttpToolsProtocol):
         """Wait for the rest of the request."""
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self._wait()
+        self.wait()
 
     def on_headers_complete(self) -> None:
-        """Let the application begin."""
+        """Let the application begin, and know the head from now on if it came in one piece."""
         self._in_head = False
         super().on_headers_complete()
+        if self._begun_with is not None:
+            self.know(self._begun_with)
+            self._begun_with = None
 
     def on_message_complete(self) -> None:
         """The request is in."""
-        self._stop_waiting()
+        self.stop_waiting()
         super().on_message_complete()
 
-    def _wait(self) -> None:
-        self._stop_waiting()
+    def wait(self) -> None:
+        """Give the request that comes its time from now on."""
+        self.stop_waiting()
         self._timer = self.loop.call_later(ARRIVAL_LIMIT_S, self._too_slow)
 
-    def _stop_waiting(self) -> None:
+    def stop_waiting(self) -> None:
+        """The request is in, or nobody waits for it any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _too_slow(self) -> None:
         if self.pipeline:  # it is not read on before the request ahead of it is answered
-            self._wait()
+            self.wait()
             return
         self._timer = None
         self._refuse(codes.TOO_SLOW, f"the request was not here after {ARRIVAL_LIMIT_S:g} s; send it faster")
@@ -96,7 +104,7 @@ class Connection(HttpToolsProtocol):
         unanswered = self.cycle is None or (
             self.cycle.response_complete if self._in_head else not self.cycle.response_started
         )
-        if begun and unanswered:
+        if (begun and unanswered) or self.filling:
             self._say(status, message)
         self.transport.close()
 

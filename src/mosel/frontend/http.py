@@ -6,44 +6,59 @@ in `service.py`, how bodies look in `protocol.py`, what a status means in `codes
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
-import orjson
-from starlette.routing import compile_path
 from starlette.types import Message, Receive, Scope, Send
 
-from mosel.core.errors import InputError, MoselError
+from mosel.core.errors import MoselError
 from mosel.frontend import codes, protocol
 from mosel.frontend.answered import decode_feedback
 from mosel.frontend.bodies import ClientGoneError
-from mosel.frontend.calls import of_tenant, receipt_parameters
+from mosel.frontend.calls import Call, of_tenant, receipt_parameters
 from mosel.frontend.codes import Refusal
+from mosel.frontend.heads import (
+    KNOWN_MOST,
+    Head,
+    Headers,
+    Target,
+    plain_head,
+    read_headers,
+    target_of,
+)
 from mosel.frontend.keys import Keys
-from mosel.frontend.rest import CALLS, FAULT, OPEN_PATHS, rest_app
+from mosel.frontend.replies import Reply, found, refused, told
+from mosel.frontend.rest import FAULT, OPEN_PATHS, rest_app
+from mosel.frontend.running import Cancellable, Outcome
 from mosel.frontend.service import Service
 
 T = TypeVar("T")
-Headers = Iterable[tuple[bytes, bytes]]
+Body = bytes | bytearray
 
 _LOG = logging.getLogger("mosel.http")
-_JSON, _OCTETS = b"application/json", b"application/octet-stream"
-_HEADER_LENGTH = b"inference-header-content-length"
 
 
 class HttpApp:
-    """The application that an ASGI server calls once a request, when its headers are in."""
+    """The application that an ASGI server calls once a request, when its headers are in.
+
+    Attributes:
+        known: heads of inference calls that are known by their bytes.
+        hold, release: count bytes of bodies, see `bodies.py`.
+        now_ns: the server's clock.
+    """
 
     def __init__(self, service: Service, keys: Keys | None = None) -> None:
         self._service = service
         self._keys = keys or Keys()
         self._rest = rest_app(service, needs_key=self._keys.needed)
         self._bodies = service.bodies
+        self.hold, self.release, self.now_ns = self._bodies.hold, self._bodies.release, service.now_ns
+        self.known: dict[bytes, Head] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         arrival_ns = self._service.now_ns()
-        target = _target(scope["path"]) if scope["type"] == "http" else None
+        target = target_of(scope["path"]) if scope["type"] == "http" else None
         answered = False
 
         async def send_once(message: Message) -> None:
@@ -59,14 +74,10 @@ class HttpApp:
             reply = await self._reply(target, arrival_ns, tenant, scope, receive)
         except ClientGoneError:
             return
-        except MoselError as error:
-            self._service.metrics.refused(error)
-            reply = _refused(codes.refusal_of_error(error))
-        except Exception:
-            _LOG.exception("a request failed in the server itself")
+        except Exception as error:
+            reply = self._failed(error)
             if answered:
                 return
-            reply = _refused(FAULT)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.content})
 
@@ -77,87 +88,106 @@ class HttpApp:
         return self._keys.tenant_of(scope["headers"])
 
     async def _reply(
-        self, target: "_Target", arrival_ns: int, tenant: str | None, scope: Scope, receive: Receive
-    ) -> "_Reply":
+        self, target: Target, arrival_ns: int, tenant: str | None, scope: Scope, receive: Receive
+    ) -> Reply:
         if scope["method"] != "POST":
-            return _refused(Refusal(codes.NOT_ALLOWED, f"{scope['path']} takes POST, not {scope['method']}"))
-        version = self._service.version_of(target.model, target.version)
-        told = _read_headers(scope["headers"])
-        body = await self._bodies.read(receive, told.content_length)
+            return refused(Refusal(codes.NOT_ALLOWED, f"{scope['path']} takes POST, not {scope['method']}"))
+        head = self._head(target, tenant, scope["headers"])
+        body = await self._bodies.read(receive, head.told.content_length)
         try:
-            return await self._answer(target, arrival_ns, version, tenant, body, told.json_length, receive)
+            return await self._answer(target, head, arrival_ns, body, receive)
         finally:
             self._bodies.release(len(body))
 
     async def _answer(
-        self,
-        target: "_Target",
-        arrival_ns: int,
-        version: str,
-        tenant: str | None,
-        body: bytes,
-        json_length: int | None,
-        receive: Receive,
-    ) -> "_Reply":
+        self, target: Target, head: Head, arrival_ns: int, body: bytes, receive: Receive
+    ) -> Reply:
         if target.action == "offer":
-            offer = protocol.decode_offer(body, tenant)
-            return _told(self._service.offer(target.model, offer, arrival_ns))
+            offer = protocol.decode_offer(body, head.tenant)
+            return told(self._service.offer(target.model, offer, arrival_ns))
         if target.action == "feedback":
-            return _told(self._service.feedback(target.model, decode_feedback(body, tenant)))
-        request = protocol.decode(body, json_length, self._service.limits.json_bytes)
-        call = request.call if tenant is None else of_tenant(request.call, tenant)
+            return told(self._service.feedback(target.model, decode_feedback(body, head.tenant)))
+        request, call = self._decoded(head, body)
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
-        if outcome.further is not None:
-            return _told(dict(outcome.further))
-        if outcome.outputs is None:
-            return _refused(codes.refusal_of_receipt(outcome.receipt, outcome.choice))
-        head = {"model_name": target.model, "model_version": version}
-        if request.call.id:
-            head["id"] = request.call.id
-        parameters = receipt_parameters(outcome.receipt, outcome.choice)
-        return _found(protocol.encode(head, parameters, outcome.outputs, request))
+        return _inferred(head, request, outcome)
+
+    def _decoded(self, head: Head, body: Body) -> tuple[protocol.Request, Call]:
+        request = protocol.decode(body, head.told.json_length, self._service.limits.json_bytes)
+        return request, request.call if head.tenant is None else of_tenant(request.call, head.tenant)
+
+    # Calls whose head is known, without a task; `connection.py` has the way there
+
+    def know(self, raw: bytes, scope: Scope) -> None:
+        """Know the head of an inference call from now on, if that is what it is, by its bytes."""
+        target = target_of(scope["path"])
+        if target is None or target.action != "infer" or scope["query_string"] or not plain_head(raw, scope):
+            return
+        try:
+            head = self._head(target, self._tenant(scope), scope["headers"])
+        except MoselError:
+            return  # it is refused each time, by whoever reads it
+        if len(self.known) >= KNOWN_MOST:
+            self.known.clear()
+        self.known[raw] = head
+
+    def begin(
+        self, head: Head, body: Body, arrival_ns: int, send: Callable[[Reply], None], *, held: bool = False
+    ) -> Cancellable | None:
+        """Do what a call with a known head asks for, and `send` the reply, perhaps at once.
+
+        `held` says that its body is held already. Returns what can be cancelled until the reply is sent.
+        """
+        size = len(body)
+
+        def tell(what: Outcome | Exception | None) -> None:
+            self._bodies.release(size)
+            if what is not None:
+                send(self._told_of(head, request, what))
+
+        try:
+            if not held:
+                self._bodies.hold(size)
+        except MoselError as error:
+            send(self._failed(error))
+            return None
+        try:
+            request, call = self._decoded(head, body)
+            return self._service.start(head.model, call, arrival_ns, tell)
+        except Exception as error:
+            self._bodies.release(size)
+            send(self._failed(error))
+            return None
+
+    def _told_of(self, head: Head, request: protocol.Request, what: Outcome | Exception) -> Reply:
+        if isinstance(what, Exception):
+            return self._failed(what)
+        try:
+            return _inferred(head, request, what)
+        except Exception as error:
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Reply:
+        if isinstance(error, MoselError):
+            self._service.metrics.refused(error)
+            return refused(codes.refusal_of_error(error))
+        _LOG.error("a request failed in the server itself", exc_info=error)
+        return refused(FAULT)
+
+    def _head(self, target: Target, tenant: str | None, headers: Headers) -> Head:
+        version = self._service.version_of(target.model, target.version)
+        return Head(target.model, version, tenant, read_headers(headers))
 
 
-class _Target(NamedTuple):
-    action: str
-    model: str
-    version: str = ""
-
-
-_TARGETS = [(compile_path(path)[0], path.rpartition("/")[2]) for path in CALLS]
-
-
-def _target(path: str) -> _Target | None:
-    """Return what `path` infers on, offers to or gives feedback on; None if it is another path."""
-    for pattern, action in _TARGETS:
-        if found := pattern.match(path):
-            return _Target(action, *found.groups())
-    return None
-
-
-class _Told(NamedTuple):
-    content_length: int
-    json_length: int | None
-
-
-def _read_headers(headers: Headers) -> _Told:
-    content_length, json_length = 0, None
-    for name, value in headers:
-        if name == b"content-length":
-            content_length = _length("Content-Length", value)
-        elif name == _HEADER_LENGTH:
-            json_length = _length("Inference-Header-Content-Length", value)
-        elif name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise InputError(
-                f"Content-Encoding {value.decode('latin-1')!r} is not supported; send the body uncompressed"
-            )
-    return _Told(content_length, json_length)
-
-
-def _length(name: str, value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
-        raise InputError(f"{name} is {value.decode('latin-1')!r}; expected a number of bytes")
-    return int(value)
+def _inferred(head: Head, request: protocol.Request, outcome: Outcome) -> Reply:
+    if outcome.further is not None:
+        return told(dict(outcome.further))
+    if outcome.outputs is None:
+        return refused(codes.refusal_of_receipt(outcome.receipt, outcome.choice))
+    named = {"model_name": head.model, "model_version": head.version}
+    if request.call.id:
+        named["id"] = request.call.id
+    parameters = receipt_parameters(outcome.receipt, outcome.choice)
+    return found(protocol.encode(named, parameters, outcome.outputs, request))
 
 
 async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
@@ -178,39 +208,3 @@ async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) 
 
 async def _next(receive: Receive) -> None:
     await receive()
-
-
-class _Reply(NamedTuple):
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    content: bytes
-
-
-def _found(body: protocol.Body) -> _Reply:
-    headers = [
-        (b"content-type", _JSON if body.header_length is None else _OCTETS),
-        (b"content-length", b"%d" % len(body.content)),
-    ]
-    if body.header_length is not None:
-        headers.append((_HEADER_LENGTH, b"%d" % body.header_length))
-    return _Reply(codes.OK, headers, body.content)
-
-
-def _told(told: dict[str, object]) -> _Reply:
-    content = orjson.dumps(told)
-    return _Reply(codes.OK, [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))], content)
-
-
-def _refused(refusal: Refusal) -> _Reply:
-    told: dict[str, object] = {"error": refusal.message}
-    if refusal.parameters:
-        told["parameters"] = refusal.parameters
-    content = orjson.dumps(told)
-    headers = [(b"content-type", _JSON), (b"content-length", b"%d" % len(content))]
-    if refusal.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
-    if refusal.status == codes.UNAUTHORIZED:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if refusal.status == codes.NOT_ALLOWED:
-        headers.append((b"allow", b"POST"))
-    return _Reply(refusal.status, headers, content)

@@ -10,8 +10,8 @@ from mosel.core.clock import monotonic_ns
 from mosel.core.states import Reason, State
 from mosel.core.types import Batch, Job, Receipt
 from mosel.models.base import BYTES, Model
+from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell
 from mosel.online.decisions import Decisions
-from mosel.online.engine import Answer, Confidences, Snapshot
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -56,6 +56,14 @@ class InstantEngine:
     async def submit(self, job: Job, inputs: Inputs) -> Answer:
         """Answer the job."""
         return self._answer(job, inputs)
+
+    def hand_in(self, job: Job, inputs: Inputs, tell: Tell) -> Live | None:
+        """Tell of the answer at once; nothing is left to be withdrawn."""
+        tell(self._answer(job, inputs))
+        return None
+
+    def withdraw(self, live: Live) -> None:
+        """Nothing is ever withdrawn here: every job has its answer when it is handed in."""
 
     def snapshot(self) -> Snapshot:
         """Return `counters`."""

@@ -6,7 +6,7 @@ server's own, so that several servers can live in one process.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -14,7 +14,6 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
 
 from mosel.core.clock import to_s
 from mosel.core.errors import MoselError
@@ -22,6 +21,7 @@ from mosel.core.states import OUTCOMES
 from mosel.core.types import Batch, Job, Receipt
 from mosel.frontend.best import Best
 from mosel.frontend.feedback import Estimate
+from mosel.frontend.tallies import Counts, Endings, Spreads
 from mosel.online.channel import WorkerState
 from mosel.online.decisions import Decisions
 from mosel.online.engine import Snapshot
@@ -57,97 +57,69 @@ class Metrics:
     ) -> None:
         self._best = best
         self._registry = CollectorRegistry()
-        self._jobs = self._counter("mosel_jobs", "Jobs by outcome.", ("model", "outcome"))
-        self._requests = self._counter(
-            "mosel_requests", "Requests by their job's outcome.", ("model", "outcome")
-        )
-        self._runs = self._counter("mosel_mode_requests", "Requests that ran, by mode.", ("model", "mode"))
-        self._refused = self._counter("mosel_refused_calls", "Calls that became no job, by error.", ("error",))
-        self._slack = self._histogram(
-            "mosel_slack_seconds", "Deadline less finish of served and late jobs.", _SLACK_S
-        )
-        self._time = self._histogram("mosel_job_seconds", "Arrival to finish of served and late jobs.", _TIME_S)
-        self._arrived = self._counter(
-            "mosel_arrived_requests", "Requests of calls that fit their model.", ("model",)
-        )
-        self._reasons = self._counter(
-            "mosel_reasons", "Jobs by the reason of their receipt.", ("model", "reason")
-        )
-        self._given_up = self._histogram(
+        self._endings = Endings(models, OUTCOMES)
+        self._runs = Counts("mosel_mode_requests", "Requests that ran, by mode.", ("model", "mode"))
+        self._refused = Counts("mosel_refused_calls", "Calls that became no job, by error.", ("error",))
+        self._slack = Spreads("mosel_slack_seconds", "Deadline less finish of served and late jobs.", _SLACK_S)
+        self._time = Spreads("mosel_job_seconds", "Arrival to finish of served and late jobs.", _TIME_S)
+        self._arrived = Counts("mosel_arrived_requests", "Requests of calls that fit their model.", ("model",))
+        self._given_up = Spreads(
             "mosel_accuracy_given_up", "Best accuracy of a job's modalities less its own.", _ACCURACY
         )
-        self._sizes = self._histogram("mosel_batch_size", "Requests of a batch that ran.", _SIZES)
-        self._errors = self._histogram(
+        self._sizes = Spreads("mosel_batch_size", "Requests of a batch that ran.", _SIZES)
+        self._errors = Spreads(
             "mosel_estimate_error_ratio", "Time of a batch over its estimate, less 1.", _ERRORS
         )
-        # Looking a child up costs as much as checking the call; these are for every job.
-        self._outcomes = {
-            (model, outcome): (
-                self._jobs.labels(model, outcome.value),
-                self._requests.labels(model, outcome.value),
-            )
-            for model in models
-            for outcome in OUTCOMES
-        }
-        self._times = {model: (self._slack.labels(model), self._time.labels(model)) for model in models}
+        for model in models:  # what is told from the first scrape on
+            self._slack.of(model), self._time.of(model)
+        tallies = (
+            self._endings, self._runs, self._refused, self._slack, self._time, self._arrived, self._given_up,
+            self._sizes, self._errors,
+        )  # fmt: skip
+        for tally in tallies:
+            self._registry.register(tally)
         self._registry.register(_EngineCollector(snapshot))
         self._registry.register(_EstimateCollector(live, _LIVE_ACCURACY))
         self._registry.register(_EstimateCollector(agreement, _AGREEMENT))
 
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
-        job = receipt.job
-        jobs, requests = self._outcomes[job.model, receipt.outcome]
-        jobs.inc()
-        requests.inc(job.requests)
-        self._reasons.labels(job.model, receipt.reason.value).inc()
-        if (given_up := self._best.given_up(receipt)) is not None:
-            self._given_up.labels(job.model).observe(given_up)
+        job, model = receipt.job, receipt.job.model
+        self._endings.add(model, receipt.outcome, receipt.reason, job.requests)
         for mode, count in receipt.modes:
-            self._runs.labels(job.model, mode).inc(count)
+            self._runs.add((model, mode), count)
+        if (given_up := self._best.given_up(receipt)) is not None:
+            self._given_up.of(model).observe(given_up)
         if receipt.finish_ns is not None:
-            slack, time = self._times[job.model]
-            slack.observe(to_s(job.deadline_ns - receipt.finish_ns))
-            time.observe(to_s(receipt.finish_ns - job.arrival_ns))
+            self._slack.of(model).observe(to_s(job.deadline_ns - receipt.finish_ns))
+            self._time.of(model).observe(to_s(receipt.finish_ns - job.arrival_ns))
 
     def arrived(self, job: Job) -> None:
         """Count a job that came and fits its model."""
-        self._arrived.labels(job.model).inc(job.requests)
+        self._arrived.add((job.model,), job.requests)
 
     def ran(self, batch: Batch, took_ns: int) -> None:
         """Count a batch that ran and took the device so long."""
-        self._sizes.labels(batch.model).observe(batch.size)
+        self._sizes.of(batch.model).observe(batch.size)
         if batch.expected_ns > 0:
-            self._errors.labels(batch.model).observe(took_ns / batch.expected_ns - 1)
+            self._errors.of(batch.model).observe(took_ns / batch.expected_ns - 1)
 
     def refused(self, error: MoselError) -> None:
         """Count a call that became no job."""
-        self._refused.labels(type(error).__name__).inc()
+        self._refused.add((type(error).__name__,))
 
     def last_words(self) -> str:
         """Return in one line what became of every job and call so far, for the end of a server."""
         counts = {outcome.value: 0 for outcome in OUTCOMES}
-        for sample in _totals(self._jobs):
-            counts[sample.labels["outcome"]] += int(sample.value)
-        refused = int(sum(sample.value for sample in _totals(self._refused)))
+        for (_, outcome), (jobs, _) in self._endings.by_outcome().items():
+            counts[outcome] += jobs
+        refused = sum(self._refused.values.values())
         parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         return f"answered {sum(counts.values()):,} jobs: {parts}; refused {refused:,} calls"
 
     def exposition(self) -> bytes:
         """Return every metric in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
-
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
-
-    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, ("model",), buckets=buckets, registry=self._registry)
-
-
-def _totals(counter: Counter) -> Iterator[Sample]:
-    """Yield a counter's values, less the times at which they were created."""
-    for metric in counter.collect():
-        yield from (sample for sample in metric.samples if sample.name.endswith("_total"))
 
 
 class _EngineCollector(Collector):

@@ -7,6 +7,7 @@ in `core/types.py`; `docs/formats.md` lists them for clients.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import InputError
@@ -26,13 +27,18 @@ TENANT_LIMIT = 256
 NS_PER_US = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Defaults:
     """What holds where a request says nothing: the model's SLOs, and each tenant's weight (others have 1)."""
 
     accuracy_slo: float
     latency_slo_s: float
     tenants: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def wishes(self) -> "Wishes":
+        """What a request that says nothing at all asks for."""
+        return _read({}, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,12 @@ def read_parameters(given: Mapping[str, object], defaults: Defaults) -> Wishes:
     Raises:
         InputError: one is unknown, has no value of its kind, or contradicts another.
     """
+    if not given:
+        return defaults.wishes
+    return _read(given, defaults)
+
+
+def _read(given: Mapping[str, object], defaults: "Defaults") -> "Wishes":
     for name in given:
         if name not in _KNOWN:
             raise InputError(

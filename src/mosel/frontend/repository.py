@@ -49,15 +49,27 @@ class Repository:
         Raises:
             RefusedError: the model has been unloaded.
         """
-        if name in self._unloaded:
-            raise RefusedError(f"model {name!r} is unloaded; load it: POST /v2/repository/models/{name}/load")
-        self._live[name] += 1
+        self.begin(name)
         try:
             yield
         finally:
-            self._live[name] -= 1
-            if not self._live[name]:
-                self._drained[name].set()
+            self.end(name)
+
+    def begin(self, name: str) -> None:
+        """Count a call for a model, which is under way until `end`.
+
+        Raises:
+            RefusedError: the model has been unloaded.
+        """
+        if name in self._unloaded:
+            raise RefusedError(f"model {name!r} is unloaded; load it: POST /v2/repository/models/{name}/load")
+        self._live[name] += 1
+
+    def end(self, name: str) -> None:
+        """Count a call no more."""
+        self._live[name] -= 1
+        if not self._live[name]:
+            self._drained[name].set()
 
     def index(self, *, ready_only: bool = False) -> list[dict[str, str]]:
         """Return name, version, state and reason of every model; with `ready_only` of those that take jobs."""

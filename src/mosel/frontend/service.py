@@ -6,17 +6,14 @@ known here, nor are protocol codes.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mosel import __version__
 from mosel.core.clock import to_s
 from mosel.core.errors import InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
-from mosel.core.types import Batch, Job, Receipt
+from mosel.core.types import Job, Receipt
 from mosel.frontend.agreement import LiveAgreement
 from mosel.frontend.answered import Answered, FeedbackBody, counted
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
@@ -34,12 +31,13 @@ from mosel.frontend.offers import Held, OfferBody, Offers, told, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.repository import Repository
+from mosel.frontend.running import Cancellable, Engine, Outcome, Running, Tell, awaited, chosen
 from mosel.frontend.shadows import Shadows
 from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
 from mosel.frontend.steps import Steps
-from mosel.models.base import Model, Tensor
-from mosel.online.engine import Answer, Confidences, Snapshot
+from mosel.models.base import Model
+from mosel.online.answers import Answer, Live
 from mosel.online.serving import ServedModel
 
 OFFER = "offer"
@@ -53,46 +51,6 @@ EXTENSIONS = (
     "parameters",
     "statistics",
 )
-
-
-class Engine(Protocol):
-    """What the service needs of an engine (`online/engine.py`)."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether it is warm and takes jobs."""
-
-    def now_ns(self) -> int:
-        """Return the engine's clock."""
-
-    @property
-    def backlog_s(self) -> float:
-        """Work before each worker, in seconds."""
-
-    def snapshot(self) -> Snapshot:
-        """Return its counters."""
-
-    def watch(self, ran: Callable[[Batch, int], None]) -> None:
-        """Call `ran` with each batch that ran from now on, and for how many nanoseconds it took the device."""
-
-    def watch_judged(self, judged: Callable[[Batch, Confidences], None]) -> None:
-        """Call `judged` with each batch from now on that was a cascade's first stage, and its confidences."""
-
-    async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
-        """Run a job; cancelling the awaiting task cancels the job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A job's receipt, the outputs asked for with their declarations, if it has any, and why its modes.
-
-    Of an offer that goes on in another step `further` says what is wanted next, and there is no answer yet.
-    """
-
-    receipt: Receipt
-    outputs: tuple[tuple[Tensor, NDArray[Any]], ...] | None
-    choice: Choice | None = None
-    further: Mapping[str, Any] | None = None
 
 
 class Service:
@@ -135,13 +93,13 @@ class Service:
         self._offers = Offers((one.profile for one in self._served.values()), workers)
         self._numbers = itertools.count(1)
         self._best = Best(one.profile for one in self._served.values())
-        self._answered = Answered()
+        self.answered = Answered()
         self._live_accuracy = LiveAccuracy(one.profile for one in self._served.values())
         self._reliability = Reliability(one.profile for one in self._served.values())
         self._agreement = LiveAgreement(one.profile for one in self._served.values())
         live = self._live_accuracy.estimates, self._agreement.estimates
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, *live)
-        self._history = History(engine.now_ns)
+        self.history = History(engine.now_ns)
         self._shadows = (
             Shadows(served, shadow_share, engine.submit, engine.snapshot, engine.now_ns, self._agreement)
             if shadow_share
@@ -151,9 +109,9 @@ class Service:
         self.statistics = Statistics(self._served)
         self.bodies = Bodies(self.limits)
         self.repository = Repository(self._served, engine)
-        for ran in (self.metrics.ran, self.statistics.ran, self._answered.ran):
+        for ran in (self.metrics.ran, self.statistics.ran, self.answered.ran):
             engine.watch(ran)
-        engine.watch_judged(self._answered.judged)
+        engine.watch_judged(self.answered.judged)
 
     @property
     def ready(self) -> bool:
@@ -224,32 +182,82 @@ class Service:
                 tenant is over its quota.
             ExecutionError: the engine itself failed.
         """
+        if OFFER in call.parameters:
+            return await self._infer_offered(name, call, arrival_ns)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def tell(found: Outcome | Exception | None) -> None:
+            if future.done():
+                return  # cancelled
+            if isinstance(found, Outcome):
+                future.set_result(found)
+            elif found is not None:
+                future.set_exception(found)
+
+        running = self.start(name, call, arrival_ns, tell)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            running.cancel()
+            raise
+
+    def start(self, name: str, call: Call, arrival_ns: int, tell: Tell) -> Cancellable:
+        """Do what `infer` does, but return at once: `tell` is called with what comes of it.
+
+        Raises:
+            As `infer`, as long as the job is not with the engine.
+        """
+        if OFFER in call.parameters:
+            return awaited(self._infer_offered(name, call, arrival_ns), tell)
+        model = self._find(name, "").model
+        if not self._engine.ready:
+            raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
+        self.repository.begin(name)
+        try:
+            checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+            self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
+        except BaseException:
+            self.repository.end(name)
+            raise
+        self._arrived(checked.job)
+        running = Running(self, model, call, checked, tell)
+        try:
+            running.runs_as(self._engine.hand_in(checked.job, checked.inputs, running.end))
+        except BaseException:
+            running.fail()
+            raise
+        return running
+
+    def saw(self, checked: Checked, answer: Answer) -> None:
+        """Let a job that has its answer be compared with the most accurate mode, if that is wanted."""
+        if self._shadows is not None:
+            self._shadows.saw(answer.receipt, checked.inputs, answer.outputs)
+
+    def withdraw(self, live: Live) -> None:
+        """Let the engine run a job no more."""
+        self._engine.withdraw(live)
+
+    async def _infer_offered(self, name: str, call: Call, arrival_ns: int) -> Outcome:
+        """As `infer`, for tensors of a job whose place is held."""
         served = self._find(name, "")
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         with self.repository.using(name):
-            held = None
-            if OFFER in call.parameters:
-                checked, held = self._uploaded(name, call, arrival_ns)
-            else:
-                checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
-                self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
-                self._arrived(checked.job)
+            checked, held = self._uploaded(name, call, arrival_ns)
             handed_in_ns = self.now_ns()
             running = self._run(checked, handed_in_ns)
             if call.id and held is None:
-                running = self._answered.follow(call.id, checked.job, running)
+                running = self.answered.follow(call.id, checked.job, running)
             answer = await running
         if held is not None:
             further = self._after(held, checked, answer)
             if isinstance(further, Held):
                 return Outcome(answer.receipt, None, further=self._held(further, served.model, self.now_ns()))
             answer = further
-        choice = self._ended(answer.receipt, handed_in_ns)
-        if self._shadows is not None:
-            self._shadows.saw(answer.receipt, checked.inputs, answer.outputs)
+        choice = self.ended(answer.receipt, handed_in_ns)
+        self.saw(checked, answer)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
-        return Outcome(answer.receipt, _chosen(served.model.outputs, call.outputs, answer.outputs), choice)
+        return Outcome(answer.receipt, chosen(served.model.outputs, call.outputs, answer.outputs), choice)
 
     def offer(self, name: str, body: OfferBody, arrival_ns: int) -> dict[str, object]:
         """Hold a place for a job whose tensors are yet to come, and say which are wanted and for how long.
@@ -288,7 +296,7 @@ class Service:
             InputError: the scores are not as many as its requests, or several jobs had its id.
         """
         self._find(name, "")
-        modes = self._answered.take(name, body)
+        modes = self.answered.take(name, body)
         found = counted(modes)
         for mode, score in zip(modes, body.scores, strict=True):
             if isinstance(mode, Judged):
@@ -325,7 +333,7 @@ class Service:
                 Reason.SHUTDOWN,
                 f"the server stopped before the tensors of offer {offer} were here",
             )
-        self._ended(Receipt(held.whole, State.DROPPED, reason, detail, now_ns))
+        self.ended(Receipt(held.whole, State.DROPPED, reason, detail, now_ns))
         self.statistics.failed(held.whole, now_ns)
 
     def _uploaded(self, name: str, call: Call, arrival_ns: int) -> tuple[Checked, Held | None]:
@@ -366,12 +374,12 @@ class Service:
 
     def _arrived(self, job: Job) -> None:
         self.metrics.arrived(job)
-        self._history.arrived(job)
+        self.history.arrived(job)
 
     def dashboard(self, since_s: int) -> dict[str, object]:
         """Return what the dashboard shows, with the seconds of the server's clock from `since_s` on."""
         return state(
-            self._history,
+            self.history,
             self._engine.snapshot(),
             ready=self._engine.ready,
             settings=self._settings,
@@ -396,19 +404,19 @@ class Service:
         except asyncio.CancelledError:
             now_ns = self._engine.now_ns()
             gone = Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns)
-            self._ended(gone, handed_in_ns)
+            self.ended(gone, handed_in_ns)
             self.statistics.failed(job, now_ns)
             raise
         except MoselError:
-            self._history.failed(job)
+            self.history.failed(job)
             self.statistics.failed(job, self.now_ns())
             raise
 
-    def _ended(self, receipt: Receipt, handed_in_ns: int | None = None) -> Choice:
+    def ended(self, receipt: Receipt, handed_in_ns: int | None = None) -> Choice:
         """Take down what became of a job, and return why it ran in its modes."""
         choice = self._best.choice(receipt)
         self.metrics.answered(receipt)
-        self._history.ended(receipt, choice)
+        self.history.ended(receipt, choice)
         if self._watchers:
             ended = Ended(receipt, choice, handed_in_ns, self.now_ns())
             for watcher in self._watchers:
@@ -424,12 +432,3 @@ class Service:
                 f"model {name!r} has no version {version!r}; expected {served.model.version!r}, or none"
             )
         return served
-
-
-def _chosen(
-    declared: Sequence[Tensor], asked: Sequence[str], found: Mapping[str, NDArray[Any]] | None
-) -> tuple[tuple[Tensor, NDArray[Any]], ...] | None:
-    if found is None:
-        return None
-    by_name = {tensor.name: tensor for tensor in declared}
-    return tuple((by_name[name], found[name]) for name in asked or by_name)

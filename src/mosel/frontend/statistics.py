@@ -23,7 +23,8 @@ class _Sum:
 
     def add(self, ns: int) -> None:
         self.count += 1
-        self.ns += max(0, ns)
+        if ns > 0:
+            self.ns += ns
 
     def told(self) -> dict[str, int]:
         return {"count": self.count, "ns": self.ns}
@@ -69,8 +70,8 @@ class Statistics:
         of.compute_input.add(handed_in_ns - arrival_ns)
         of.compute_output.add(now_ns - receipt.finish_ns)
         if receipt.batches:
-            of.queue.add(min(run.start_ns for run in receipt.batches) - handed_in_ns)
-            of.compute_infer.add(sum(run.finish_ns - run.start_ns for run in receipt.batches))
+            of.queue.add(min([run.start_ns for run in receipt.batches]) - handed_in_ns)
+            of.compute_infer.add(sum([run.finish_ns - run.start_ns for run in receipt.batches]))
 
     def ran(self, batch: Batch, took_ns: int) -> None:
         """Count a batch that ran."""

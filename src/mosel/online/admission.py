@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from mosel.core.states import Reason
 from mosel.core.types import Job
-from mosel.online.jobs import Progress
+from mosel.online.jobs import LiveJob, Progress
 from mosel.online.kinds import Kind
 from mosel.online.tables import ModelTable
 
@@ -20,18 +20,24 @@ def refusal_of(
     able = [kind for kind in kinds if job.model in kind.tables]
     if not able:
         return Reason.LATENCY_UNREACHABLE, f"no worker has model {job.model} now; try again later"
-    progress.sides = {kind: side for kind in able if (side := kind.side(progress)) is not None}
-    tables = [kind.tables[job.model] for kind in able]
-    if not progress.sides:
-        longest = max(table.length_buckets[-1] for table in tables if table.length_buckets)
+    sides: dict[Kind, LiveJob] = {}
+    reaching_ns = []
+    for kind in able:
+        side = kind.side(progress)
+        if side is not None:
+            sides[kind] = side
+            side.look_up()
+            if side.reachable:
+                reaching_ns.append(side.alone_ns(workers))
+    progress.sides = sides
+    if not sides:
+        longest = max(buckets[-1] for kind in able if (buckets := kind.tables[job.model].length_buckets))
         return Reason.BAD_INPUT, f"length {job.length} is above the profile's limit {longest}"
-    for side in progress.sides.values():
-        side.look_up()
-    reaching = [side for side in progress.sides.values() if side.reachable]
-    if not reaching:
+    if not reaching_ns:
+        tables = [kind.tables[job.model] for kind in able]
         return Reason.ACCURACY_UNREACHABLE, _unreachable(job, tables, progress.mask)
     left_ns = job.deadline_ns - max(now_ns, job.arrival_ns)
-    least_ns = min(side.alone_ns(workers) for side in reaching)
+    least_ns = min(reaching_ns)
     if left_ns < least_ns:
         return Reason.LATENCY_UNREACHABLE, (
             f"even alone, {job.requests} requests at accuracy {job.accuracy_slo:g} take at least "

@@ -106,21 +106,38 @@ class Cell:
 
     # Jobs
 
-    def put(self, progress: Progress) -> None:
-        """Let a job wait here."""
+    def put(self, progress: Progress, *, looked_up: bool = False) -> None:
+        """Let a job wait here; `looked_up` says that its sides are up to date."""
         progress.cell = self.index
-        self.refresh(progress)
+        self.refresh(progress, looked_up=looked_up)
 
-    def refresh(self, progress: Progress) -> None:
+    def refresh(self, progress: Progress, *, looked_up: bool = False) -> None:
         """Bring every lane into line with what waits of a job, and what it may run in."""
         if self.jobs.pop(progress.job.id, None) is not None:
             self.work_ns -= progress.work_ns
-        standing = [side for lane in self.lanes if (side := self._refresh(lane, progress)) is not None]
-        assert bool(standing) == progress.in_line, "what waits stands in a lane"
-        if standing:
-            progress.work_ns = min(sum(side.least_batches_ns) for side in standing)
+        least_ns = []
+        for lane in self.lanes:
+            side = self._refresh(lane, progress, looked_up)
+            if side is not None:
+                least_ns.append(sum(side.least_batches_ns))
+        assert bool(least_ns) == progress.in_line, "what waits stands in a lane"
+        if least_ns:
+            progress.work_ns = min(least_ns)
             self.jobs[progress.job.id] = progress
             self.work_ns += progress.work_ns
+
+    def sent(self, jobs: Sequence[LiveJob]) -> None:
+        """Bring every lane into line after requests of these jobs were sent off in a batch."""
+        gone = []
+        for live in jobs:
+            if live.progress.in_line:
+                self.refresh(live.progress)
+            elif self.jobs.pop(live.job.id, None) is not None:
+                self.work_ns -= live.progress.work_ns
+                gone.append(live.progress)
+        for lane in self.lanes:
+            rows = [row for progress in gone if (row := _row(lane, progress)) is not None]
+            lane.queue.remove(sorted(rows))
 
     def take_out(self, progress: Progress) -> None:
         """Let a job wait here no longer."""
@@ -129,7 +146,7 @@ class Cell:
             for lane in self.lanes:
                 row = _row(lane, progress)
                 if row is not None:
-                    lane.queue.remove(row)
+                    lane.queue.remove([row])
 
     def could_serve(self, progress: Progress, now_ns: int) -> bool:
         """Whether what waits of a job could be served in time if it were alone here."""
@@ -168,8 +185,9 @@ class Cell:
         """Let the demand include a job that has just arrived."""
         if self._policy.shares:
             for lane in self.lanes:
-                if _row(lane, progress) is not None:
-                    _note(lane, progress.sides[lane.kind], now_ns, self.crew.manned)
+                side = progress.sides.get(lane.kind)
+                if side is not None and side.reachable:
+                    _note(lane, side, now_ns, self.crew.manned)
 
     def hopeless(self, now_ns: int) -> list[Progress]:
         """Return the jobs that could not be served even if they were next, in deadline order."""
@@ -307,19 +325,20 @@ class Cell:
             progress.sides[lane.kind] = side
         return side
 
-    def _refresh(self, lane: Lane, progress: Progress) -> LiveJob | None:
+    def _refresh(self, lane: Lane, progress: Progress, looked_up: bool) -> LiveJob | None:
         """Bring a lane into line; returns the job as it stands there, None if it does not."""
         side = self._side(lane, progress)
         if side is None:
             return None
         row = lane.queue.row(side)
         if progress.in_line:
-            side.look_up()
+            if not looked_up:
+                side.look_up()
             if side.reachable:
                 self._plan(lane, side, row)
                 return side
         if row is not None:
-            lane.queue.remove(row)
+            lane.queue.remove([row])
         return None
 
     def _plan(self, lane: Lane, side: LiveJob, row: int | None) -> None:

@@ -44,6 +44,7 @@ class Cells:
         self.all = [
             Cell(index, own, kinds, policy, options, rng, fairness) for index, own in enumerate(members)
         ]
+        self.only = self.all[0] if len(self.all) == 1 else None
         self.largest = max(len(own) for own in members)
         self._of = {worker: cell for cell in self.all for worker in cell.crew.members}
         self._where: dict[int, Cell] = {}
@@ -135,8 +136,7 @@ class Cells:
         cell = self._of[sent.batch.worker]
         cell.crew.send(sent, now_ns)
         self._where[sent.batch.id] = cell
-        for live in sent.jobs:
-            cell.refresh(live.progress)
+        cell.sent(sent.jobs)
 
     def report(self, batch: int, now_ns: int) -> Sent | None:
         """Take a batch off its worker; the next one starts. None if it is not known (any more)."""
@@ -185,13 +185,13 @@ class Cells:
             side.look_up()
         return self.route(progress, now_ns) if len(self.all) > 1 else None
 
-    def put(self, progress: Progress, cell: Cell) -> None:
-        """Let a job wait in a cell, and in no other."""
+    def put(self, progress: Progress, cell: Cell, *, looked_up: bool = False) -> None:
+        """Let a job wait in a cell, and in no other; `looked_up` says that its sides are up to date."""
         home = self.all[progress.cell]
         if home is not cell:
             home.take_out(progress)
             self._stir(home)
-        cell.put(progress)
+        cell.put(progress, looked_up=looked_up)
         self._stir(cell)
 
     def take_out(self, progress: Progress) -> None:

@@ -107,6 +107,8 @@ class Crew:
         """
         if not lead_ns and not self.idlers:
             return None
+        if len(self.members) == 1:
+            return 0 if self._is_ripe(now_ns, lead_ns) and lanes[0] not in passed else None
         ripe = self._ripe(now_ns, lead_ns)
         if not lead_ns and len(lanes) == 1 and not passed:
             return int(ripe.argmax())
@@ -191,6 +193,10 @@ class Crew:
         """Which can take a batch: those with nothing in hand, or with a lead nearly so."""
         ripe: Flags = self._open & (self._ends_ns <= (now_ns + lead_ns if lead_ns else IDLE))
         return ripe
+
+    def _is_ripe(self, now_ns: int, lead_ns: int) -> bool:
+        """Whether the only worker can take a batch."""
+        return bool(self._open[0] and self._ends_ns[0] <= (now_ns + lead_ns if lead_ns else IDLE))
 
     def _set(self, seat: int) -> None:
         """Bring the columns into line with what a worker has in hand."""

@@ -12,18 +12,17 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ExecutionError, InputError, MoselError, RefusedError, UnknownModelError
-from mosel.core.states import State
 from mosel.core.types import Batch, Job, Receipt
+from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell
 from mosel.online.backlog import Backlog
 from mosel.online.channel import Channel, ChannelFactory, GivenUp, News, Outputs, Work, WorkerState
-from mosel.online.decisions import Decisions, DecisionTimes
+from mosel.online.decisions import DecisionTimes
 from mosel.online.drift import Drift
 from mosel.online.events import (
     Action,
@@ -45,56 +44,9 @@ from mosel.online.tensors import JobTensors
 from mosel.online.turns import LONG_NS, Entry, Turns
 from mosel.solve.warm_up import warm_up
 
+__all__ = ["Answer", "Confidences", "Engine", "Snapshot"]
+
 log = logging.getLogger(__name__)
-
-Confidences = Mapping[tuple[str, int], float]
-"""How sure the model was of the requests of a batch, by job and index, as far as it is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a job; `outputs` by name, each (requests, …), or None unless it was served or late."""
-
-    receipt: Receipt
-    outputs: Mapping[str, NDArray[Any]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The engine's counters at one moment.
-
-    Attributes:
-        queued_jobs: jobs that have no outcome yet.
-        batches: batches that ran.
-        failed_batches: batches on which the model raised.
-        lost_workers: how often a worker was lost.
-        workers: each worker's state, in a word.
-        decisions: wall times of the scheduler's decisions.
-        split_batches: batches that memory did not hold, so that they ran in pieces.
-        backlog_s: work before each worker, in seconds.
-        latency_ratios: by model and mode, seen over profiled latency, see `drift.py`.
-        queued_requests: of those jobs.
-    """
-
-    queued_jobs: int
-    batches: int
-    failed_batches: int
-    lost_workers: int
-    workers: tuple[str, ...]
-    decisions: Decisions
-    split_batches: int = 0
-    backlog_s: float = 0.0
-    latency_ratios: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    queued_requests: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Live:
-    """A job without an outcome, its tensors, and where its answer goes."""
-
-    job: Job
-    tensors: JobTensors
-    answer: "asyncio.Future[Answer]"
 
 
 class Engine:
@@ -140,10 +92,10 @@ class Engine:
         make = channels or process_channels(models, config)
         self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
         self._journal = journal
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._drift = Drift([served.profile for served in models])
         self._backlog = Backlog([served.profile for served in models], config.workers, config.queue_s)
-        self._sent: dict[int, tuple[Batch, list[_Live]]] = {}
+        self._sent: dict[int, tuple[Batch, list[Live]]] = {}
         self._unheard: Counter[int] = Counter()
         self._wake: asyncio.TimerHandle | None = None
         self._taking = False
@@ -177,17 +129,34 @@ class Engine:
         """Serve a job. Cancelling the task that awaits this cancels the job.
 
         Raises:
-            As `post`; ExecutionError: the engine broke, or the outputs of its batches do not fit together.
+            As `hand_in`; ExecutionError: the engine broke, or the outputs of its batches do not fit together.
         """
         return await self.post(job, inputs)
 
     def post(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> "asyncio.Future[Answer]":
-        """Hand a job in; the future will hold its answer, and cancelling it cancels the job.
+        """Hand a job in; the future will hold its answer, and cancelling it cancels the job."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def tell(answer: Answer | MoselError) -> None:
+            if future.done():
+                return  # cancelled
+            if isinstance(answer, Answer):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
+
+        live = self.hand_in(job, inputs, tell)
+        future.add_done_callback(lambda done: self.withdraw(live) if done.cancelled() else None)
+        return future
+
+    def hand_in(self, job: Job, inputs: Mapping[str, NDArray[Any]], tell: Tell) -> Live:
+        """Take a job and call `tell` with its answer, unless it is withdrawn before.
 
         Args:
             job: with an id that no other live job has.
             inputs: by tensor name, each (requests, *shape), as they arrived. They are not copied and must not
                 change until the job has its answer.
+            tell: is told.
 
         Raises:
             RefusedError: the engine is starting, draining or stopped, or has too much work before it.
@@ -206,12 +175,16 @@ class Engine:
             raise InputError(f"job {job.id!r} is being served already; give each job an id of its own")
         tensors = JobTensors(job, model, inputs)
         self._backlog.add(job)
-        live = _Live(job, tensors, asyncio.get_running_loop().create_future())
-        live.answer.add_done_callback(lambda answer: self._tell_if_cancelled(live, answer))
-        self._live[job.id] = live
+        live = self._live[job.id] = Live(job, tensors, tell)
         self._idle.clear()
-        self._tell(Arrived(job))
-        return live.answer
+        self._turns.tell(Arrived(job))
+        return live
+
+    def withdraw(self, live: Live) -> None:
+        """Cancel a job if it has no answer yet; nobody is told of one any more."""
+        live.tell = _nobody
+        if self._live.get(live.job.id) is live:
+            self._tell(Cancelled(live.job.id))
 
     async def drain(self, limit_s: float) -> None:
         """Refuse new jobs and wait for those there are; after `limit_s` end what is left."""
@@ -287,10 +260,6 @@ class Engine:
         log.critical("the scheduler failed on %r", events, exc_info=error)
         self._break(f"the scheduler failed: {type(error).__name__}: {error}")
 
-    def _tell_if_cancelled(self, live: _Live, answer: "asyncio.Future[Answer]") -> None:
-        if answer.cancelled() and self._live.get(live.job.id) is live:
-            self._tell(Cancelled(live.job.id))
-
     def _report(self, news: News, outputs: Outputs | None = None) -> None:
         match news:
             case Finished():
@@ -326,6 +295,7 @@ class Engine:
         if not (news.fits or news.undone):
             self._drift.note(batch, news.took_ns)
         undone = {(corrupt.job, corrupt.request) for corrupt in news.undone}
+        outputs = {name: rows.copy() for name, rows in outputs.items()}  # valid during this call only
         row = 0
         for part, live in zip(batch.parts, jobs, strict=True):
             ran = [r for r in part.requests if (part.job, r) not in undone] if undone else part.requests
@@ -374,13 +344,12 @@ class Engine:
         self._backlog.remove(live.job)
         if not self._live:
             self._idle.set()
-        if live.answer.done():
-            return  # cancelled
         try:
-            ran = receipt.outcome in (State.SERVED, State.LATE)
-            live.answer.set_result(Answer(receipt, live.tensors.outputs() if ran else None))
+            outputs = live.tensors.outputs() if receipt.finish_ns is not None else None
         except ExecutionError as error:
-            live.answer.set_exception(error)
+            live.tell(error)
+            return
+        live.tell(Answer(receipt, outputs))
 
     def _wake_at(self, at_ns: int) -> None:
         if self._wake is not None:
@@ -401,9 +370,13 @@ class Engine:
         self._turns.close()
         self._refuse("it is broken")
         self._failure = ExecutionError(f"{why}; this is a fault of the server, which has to be started anew")
-        for live in self._live.values():
-            if not live.answer.done():
-                live.answer.set_exception(ExecutionError(str(self._failure)))
+        lost = list(self._live.values())
         self._live.clear()
+        for live in lost:
+            live.tell(ExecutionError(str(self._failure)))
         self._idle.set()
         self._broken.set()
+
+
+def _nobody(_: Answer | MoselError) -> None:
+    """There is nobody to tell."""

@@ -12,9 +12,9 @@ is taken out before a batch is noted here. Estimates so high that every job is r
 corrected, because nothing runs any more: `starved` forgets them after a while.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 WINDOW = 24
@@ -75,10 +75,7 @@ class Window:
 
     def quantile(self, share: float) -> float:
         """Return a quantile; between two values it lies in proportion. There is at least one value."""
-        position = share * (len(self._sorted) - 1)
-        low = int(position)
-        high = min(low + 1, len(self._sorted) - 1)
-        return self._sorted[low] + (self._sorted[high] - self._sorted[low]) * (position - low)
+        return _quantile(self._sorted, share)
 
 
 class Ratio:
@@ -231,9 +228,15 @@ class Estimator:
 
     def _set_margin(self) -> None:
         self.margin_ns = 0
-        self._late = sum(miss.is_late for miss in self._misses)
-        if len(self._misses) >= 2 * FEWEST:
-            errors_ns = Window(2 * WINDOW)
-            for miss in self._misses:
-                errors_ns.add(miss.occupied_ns - miss.predicted_ns)
-            self.margin_ns = max(0, int(errors_ns.quantile(MARGIN_QUANTILE)))
+        errors_ns = sorted([miss.occupied_ns - miss.predicted_ns for miss in self._misses])
+        self._late = len(errors_ns) - bisect_right(errors_ns, 0)
+        if len(errors_ns) >= 2 * FEWEST:
+            self.margin_ns = max(0, int(_quantile(errors_ns, MARGIN_QUANTILE)))
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile of ascending values, of which there is at least one."""
+    position = share * (len(values) - 1)
+    low = int(position)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (position - low)

@@ -44,14 +44,19 @@ class Kind:
         pace = paces.factor(step)
         self.tables = {name: ModelTable(found, pace, numbers[name]) for name, found in profiles.items()}
         self.amortised = Amortised(self.tables.values())
-        self.follow()
+        self.follow(0)
 
-    def follow(self) -> set[ModelTable]:
+    def follow(self, now_ns: int) -> set[ModelTable]:
         """Take over the estimates; returns the tables that moved."""
-        moved = {table for table in self.tables.values() if table.follow(self.estimator)}
+        moved = {table for table in self.tables.values() if table.follow(self.estimator, now_ns)}
         if moved:
             self.amortised.rebuild()
         return moved
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are estimates that wait to be taken over."""
+        return any(table.is_behind(self.estimator) for table in self.tables.values())
 
     def limit(self, model: str, mode: str, bucket: int, size: int) -> set[ModelTable]:
         """Let batches of a mode be no larger than `size`; returns the tables that moved."""
@@ -183,19 +188,20 @@ class Kinds:
             self._speeds.clear()
         return moved
 
-    def follow(self) -> set[ModelTable]:
+    def follow(self, now_ns: int) -> set[ModelTable]:
         """Let all tables follow the estimates; returns those that moved."""
         changes = [estimator.changes for estimator in self._estimators]
         if changes == self._followed:
             return set()
-        self._followed = changes
         moved = set[ModelTable]()
         for kind in self._made.values():
-            if found := kind.follow():
+            if found := kind.follow(now_ns):
                 moved |= found
                 kind.forgive()
         if moved:
             self._speeds.clear()
+        if not any(kind.is_behind for kind in self._made.values()):
+            self._followed = changes
         return moved
 
     def starved(self, now_ns: int) -> None:

@@ -6,6 +6,7 @@ Policies read the columns through `policies/base.py: View`; only the scheduler w
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -124,12 +125,13 @@ class JobQueue:
         self._floats[:, row] = (job.weight, job.requests * job.weight, job.accuracy_slo, accuracy)
         return row
 
-    def remove(self, row: int) -> None:
-        """Take a job out."""
-        self._move(row + 1, row, self._size - row - 1)
-        self._faulty.discard(self._jobs[row])
-        del self._jobs[row], self._orders[row]
-        self._size -= 1
+    def remove(self, rows: Sequence[int]) -> None:
+        """Take the jobs in these rows, ascending, out; rows that stand together at the cost of one."""
+        for first, last in _runs(rows):
+            self._move(last, first, self._size - last)
+            self._faulty.difference_update(self._jobs[first:last])
+            del self._jobs[first:last], self._orders[first:last]
+            self._size -= last - first
 
     def refresh(self, row: int, least: Strategy) -> None:
         """Take over what changed about a job: its waiting requests, its strategy, its fastest strategy."""
@@ -174,10 +176,21 @@ class JobQueue:
         self._read_ints.flags.writeable = self._read_floats.flags.writeable = False
 
     def _move(self, start: int, to: int, count: int) -> None:
-        """Move rows, one up or one down."""
+        """Move rows up or down."""
         if count:
             for columns in (self._ints, self._floats):
                 columns[:, to : to + count] = columns[:, start : start + count]
+
+
+def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the first row and the one behind the last of those that stand together, the last ones first."""
+    found: list[tuple[int, int]] = []
+    for row in reversed(rows):
+        if found and found[-1][0] == row + 1:
+            found[-1] = row, found[-1][1]
+        else:
+            found.append((row, row + 1))
+    return found
 
 
 class Selection:

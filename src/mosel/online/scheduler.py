@@ -123,7 +123,7 @@ class Scheduler:
         """
         for event in events:
             self._handlers[type(event)](event, now_ns)
-        self._follow()
+        self._follow(now_ns)
         for cell in self._cells.astir(now_ns):
             self._give_up_hopeless(cell, now_ns)
             sent = self._batches
@@ -151,11 +151,11 @@ class Scheduler:
             if refusal[0] is Reason.LATENCY_UNREACHABLE:
                 self._starve(now_ns)
             return
-        cell = self._cells.route(progress, max(now_ns, job.arrival_ns))
+        cell = self._cells.only or self._cells.route(progress, max(now_ns, job.arrival_ns))
         assert cell is not None, "a job that is accepted could be served"
         self._live[job.id] = progress
         progress.move(State.QUEUED)
-        self._cells.put(progress, cell)
+        self._cells.put(progress, cell, looked_up=True)
         cell.note(progress, now_ns)
         self._fairness.arrived(job)
 
@@ -295,9 +295,9 @@ class Scheduler:
         if moved := self._kinds.limit(sent.batch, size):
             self._cells.reload(moved)
 
-    def _follow(self) -> None:
+    def _follow(self, now_ns: int) -> None:
         """Let tables and queues follow the estimates."""
-        if moved := self._kinds.follow():
+        if moved := self._kinds.follow(now_ns):
             self._cells.reload(moved)
 
     def _give_up_hopeless(self, cell: Cell, now_ns: int) -> None:

@@ -23,6 +23,9 @@ from mosel.models.datatypes import packed, unpacked
 ALIGNMENT = 64
 """Tensors start at multiples of this many bytes: a cache line, and what vector instructions like best."""
 
+JOINED_BYTES = 64 << 10
+"""Parts of small batches are joined before they are written: an array for each would cost more than that."""
+
 PAGE_BYTES = mmap.PAGESIZE
 
 OBJECT = np.dtype(object).str
@@ -104,8 +107,13 @@ class Slab:
             if layout.dtype == OBJECT:
                 self._raw(layout)[...] = np.frombuffer(raw[layout.name], np.uint8)
                 continue
-            for target, part in zip(self.parts(layout), tensors[layout.name], strict=True):
-                target[...] = part
+            parts = tensors[layout.name]
+            if needed_bytes > JOINED_BYTES or not all(part.flags.c_contiguous for part in parts):
+                for target, part in zip(self.parts(layout), parts, strict=True):
+                    target[...] = part
+            elif self._map is not None:  # it is, unless there is nothing to write
+                joined = b"".join([part.data for part in parts])
+                self._map[layout.offset : layout.offset + len(joined)] = joined
         return layouts
 
     def parts(self, layout: TensorLayout) -> list[NDArray[Any]]:

@@ -5,6 +5,7 @@ now and kept until the estimates have moved by more than `REBUILD_AT`. A job tha
 frontiers of its own, over the modes that it can run in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,16 @@ from mosel.solve.cover import SHORTFALL, Batches, Frontier, cheapest_batches
 REBUILD_AT = 0.05
 """By how much a mode's estimate has to move before strategies are computed anew."""
 
-REBUILD_OVERHEAD_NS = 100_000
+REBUILD_LEAST_NS, REBUILD_OVERHEAD_NS = 50_000, 100_000
+"""By how much its slowest batch, or what batches cost besides the device, has to move at least for that: less
+says nothing to a client, and the strategies of the fastest models would be computed anew at every batch.
+"""
+
+FAR, FAR_OVERHEAD_NS = 0.25, 1_000_000
+"""Estimates that moved by more than this are taken over at once, …"""
+
+PAUSE_NS = 500_000_000
+"""… others so long after the last at the earliest: they move back and forth."""
 
 MOST_KNOWN = 20_000
 """How many strategies' latencies are kept to be looked up again."""
@@ -85,9 +95,11 @@ class ModelTable:
         self.every_mask = self.mask_of(profile.modalities)
         self._pace = pace
         self._known = self.profiled_ns < UNAVAILABLE
-        self._ratios: Floats = np.ones(len(self.modes))
+        self._slowest_ns = (pace * np.where(self._known, self.profiled_ns, 0).max(axis=(1, 2))).tolist()
+        self._ratios = [1.0] * len(self.modes)
         self._overhead_ns = 0
         self._changes = 0
+        self._followed_ns = -PAUSE_NS
         self.latency_ns = self.profiled_ns if pace == 1 else self._scaled()
         self._full: dict[int, int | None] = {}
         self._look_at_latencies()
@@ -179,18 +191,25 @@ class ModelTable:
             self._single[key] = Strategy(tuple(batches), int(cost[requests]), accuracy)
         return self._single[key]
 
-    def follow(self, estimator: Estimator) -> bool:
+    def follow(self, estimator: Estimator, now_ns: int) -> bool:
         """Take over the estimator's corrections if they moved enough; whether they did."""
         if estimator.changes == self._changes:
             return False
-        self._changes = estimator.changes
-        ratios = np.array([estimator.ratio(self.model, mode) for mode in self.modes])
-        moved = bool(np.any(np.abs(ratios / self._ratios - 1) > REBUILD_AT))
-        moved |= abs(estimator.overhead_ns - self._overhead_ns) > REBUILD_OVERHEAD_NS
-        if moved:
-            self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
-            self._rebuild()
-        return moved
+        ratios = [estimator.ratio(self.model, mode) for mode in self.modes]
+        far, overhead_ns = self._moved(ratios), abs(estimator.overhead_ns - self._overhead_ns)
+        if not far and overhead_ns <= REBUILD_OVERHEAD_NS:
+            self._changes = estimator.changes
+            return False
+        if far <= FAR and overhead_ns <= FAR_OVERHEAD_NS and now_ns < self._followed_ns + PAUSE_NS:
+            return False
+        self._changes, self._followed_ns = estimator.changes, now_ns
+        self._ratios, self._overhead_ns = ratios, estimator.overhead_ns
+        self._rebuild()
+        return True
+
+    def is_behind(self, estimator: Estimator) -> bool:
+        """Whether there are corrections that were not looked at, or wait to be taken over."""
+        return estimator.changes != self._changes
 
     def limit(self, mode: str, bucket: int, size: int) -> bool:
         """Let batches of `mode` be no larger than `size` in this bucket and those of longer requests.
@@ -216,11 +235,20 @@ class ModelTable:
         sizes = self.batch_sizes(cascade.first if cascade else column, bucket)
         return max(1.0, float(np.min(self.shared_ns[column, bucket, sizes] / sizes)))
 
+    def _moved(self, ratios: Sequence[float]) -> float:
+        """By what part the ratio moved that moved furthest, of those that moved enough; 0 if none did."""
+        furthest = 0.0
+        for ratio, before, slowest_ns in zip(ratios, self._ratios, self._slowest_ns, strict=True):
+            by = abs(ratio - before)
+            if by > REBUILD_AT * before and by * slowest_ns > REBUILD_LEAST_NS:
+                furthest = max(furthest, by / before)
+        return furthest
+
     def _by_accuracy(self, mode: int) -> tuple[float, int]:
         return float(self.accuracy[mode]), -mode
 
     def _scaled(self) -> Ints:
-        factors = self._pace * self._ratios
+        factors = self._pace * np.array(self._ratios)
         scaled = np.rint(self.profiled_ns * factors[:, None, None]) + self._overhead_ns
         latency_ns: Ints = np.where(self._known, scaled, UNAVAILABLE).astype(np.int64)
         return latency_ns

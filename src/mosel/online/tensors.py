@@ -49,12 +49,14 @@ class JobTensors:
     def rows(self, name: str, requests: tuple[int, ...]) -> NDArray[Any]:
         """Return the rows of an input tensor that belong to these requests; a view where they are adjacent."""
         first, last = requests[0], requests[-1]
+        if len(requests) == self._job.requests:
+            return self._inputs[name]
         if last - first + 1 == len(requests):  # they ascend
             return self._inputs[name][first : last + 1]
         return self._inputs[name][list(requests)]
 
     def keep(self, requests: Sequence[int], outputs: Arrays) -> None:
-        """Copy the outputs of some requests; those of a request that runs again replace the earlier ones.
+        """Keep the outputs of some requests; those of a request that runs again replace the earlier ones.
 
         Of a ragged output, what only other jobs of the batch needed is left out.
         """
@@ -76,7 +78,7 @@ class JobTensors:
     def _own(self, name: str, outputs: Arrays) -> NDArray[Any]:
         tensor = self._ragged.get(name)
         if tensor is None or not tensor.lengths:
-            return outputs[name].copy()
+            return outputs[name]
         return trimmed(tensor, outputs[name], outputs[f"{name}_lengths"])
 
     def _join(self, name: str) -> NDArray[Any]:

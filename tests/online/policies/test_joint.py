@@ -1,5 +1,6 @@
 """`joint` as a whole, in virtual time, on profiles shaped like the paper's models."""
 
+import importlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +16,9 @@ from mosel.evaluation.results import Run, summarise
 from mosel.evaluation.simulate import Conditions, Simulated, simulate
 from mosel.evaluation.workload import Workload
 from mosel.online.policies import Options
+from mosel.online.policies.base import View
 from mosel.online.scheduler import Scheduler
+from mosel.solve.joint import Choice
 
 
 def shaped(model: str, largest: int, fixed: float, modes: dict[str, tuple[float, float]]) -> Profile:
@@ -156,3 +159,28 @@ def test_a_queue_of_ten_thousand_jobs_is_decided() -> None:
     done = run(STEEP, Workload(jobs, ()))
     assert len(done.jobs) == 10_000
     assert on_time(done) > 0.3
+
+
+SINGLE = shaped("single", 16, 0.4, {"audio": (4, 0.66)})
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9, 2.0])
+def test_a_choice_without_care_is_the_one_that_would_be_made_with_it(
+    load: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where jobs can be served in one way only: under any load, the same batches of the same jobs."""
+    module = importlib.import_module("mosel.online.policies.joint")
+    jobs, plain, found = bursty(SINGLE, load, 5), module._plain, list[Choice | None]()
+
+    def counted(view: View) -> Choice | None:
+        found.append(plain(view))
+        return found[-1]
+
+    monkeypatch.setattr(module, "_plain", counted)
+    quick = run(SINGLE, jobs)
+    monkeypatch.setattr(module, "_plain", lambda _: None)
+    careful = run(SINGLE, jobs)
+    assert quick.batches == careful.batches
+    assert quick.jobs == careful.jobs
+    assert any(choice is not None for choice in found)
+    assert load < 1 or any(choice is None for choice in found)

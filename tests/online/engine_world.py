@@ -70,6 +70,7 @@ class World:
         scheduler: Scheduling | None = None,
         *,
         workers: int = 1,
+        most: int = 0,
         behaviour: Callable[[Batch], tuple[int, Finished | BatchFailed]] = served,
         outputs: Callable[[Work], Outputs] = echo,
         start: Callable[[int], str] = lambda _: "",
@@ -85,7 +86,7 @@ class World:
 
         self.engine = Engine(
             SERVED,
-            EngineConfig(workers=workers),
+            EngineConfig(workers=workers, most=most),
             scheduler=scheduler,
             channels=make,
             now_ns=loop.now_ns if isinstance(loop, virtual.VirtualLoop) else monotonic_ns,

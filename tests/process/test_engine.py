@@ -91,7 +91,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def pids(of: Engine) -> list[int]:
     """Return the process ids of the workers that live."""
-    channels = [channel for channel in of._channels if isinstance(channel, ProcessChannel)]
+    channels = [channel for channel in of.staff.channels if isinstance(channel, ProcessChannel)]
     return [channel.pid for channel in channels if channel.pid is not None]
 
 
@@ -200,7 +200,7 @@ def test_a_batch_for_a_worker_that_was_just_lost_breaks_nothing() -> None:
 
     async def main() -> State:
         async with engine() as running:
-            [channel] = running._channels
+            [channel] = running.staff.channels
             assert isinstance(channel, ProcessChannel)
             assert isinstance(channel._life, process_channel._Life)
             assert channel._life._transport is not None

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import unittest.mock
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,9 +15,10 @@ from mosel.core.clock import to_ns
 from mosel.core.errors import ExecutionError, UsageError
 from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
+from mosel.online import ray_channel
 from mosel.online.engine import Engine
 from mosel.online.events import WorkerLost
-from mosel.online.ray_channel import RayChannel, check_room, cluster, ray_channels
+from mosel.online.ray_channel import RayChannel, ask_for_nodes, check_room, cluster, ray_channels
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
 from mosel.online.turns import Entry
@@ -55,7 +57,7 @@ async def engine(
 
 def pids(of: Engine) -> list[int]:
     """Return the process ids of the actors that live."""
-    channels = [channel for channel in of._channels if isinstance(channel, RayChannel)]
+    channels = [channel for channel in of.staff.channels if isinstance(channel, RayChannel)]
     return [channel.pid for channel in channels if channel.pid is not None]
 
 
@@ -129,6 +131,31 @@ async def test_an_actor_that_hangs_is_killed_and_replaced() -> None:
         assert await outcome(bad) == (State.FAILED, Reason.WORKER_LOST)
         assert "was not answered within 3 s" in bad.result().receipt.detail
         assert (await outcome(ask(running, 4)))[0] is State.SERVED
+
+
+async def test_actors_are_added_and_removed_under_load() -> None:
+    """A second actor serves as soon as it is warm; removed, it drains, and no job is lost."""
+    async with engine(EngineConfig(workers=1, most=2, patience=QUICK)) as running:
+        answers = [ask(running, *range(1 + i % 4), slo_s=60) for i in range(200)]
+        assert running.staff.grow()
+        await until(lambda: running.staff.ready == 2)
+        answers += [ask(running, *range(1 + i % 4), slo_s=60) for i in range(200)]
+        await asyncio.sleep(0.05)
+        [_, second] = pids(running)
+        assert running.staff.shrink()
+        assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+        await until(lambda: running.snapshot().workers == ("ready",))
+        await until(lambda: has_ended(second))
+        assert {run.worker for answer in answers for run in answer.result().receipt.batches} == {0, 1}
+        assert running.snapshot().lost_workers == 0
+
+
+def test_ray_is_asked_for_as_many_devices_as_workers_need() -> None:
+    """Its autoscaler hears of each worker's demands."""
+    with unittest.mock.patch.object(ray_channel, "request_resources") as heard:
+        ask_for_nodes(EngineConfig(device="cuda"))(3)
+        ask_for_nodes(EngineConfig(threads=2))(1)
+    assert [call.kwargs["bundles"] for call in heard.call_args_list] == [[{"GPU": 1.0}] * 3, [{"CPU": 2.0}]]
 
 
 async def test_a_corrupt_modality_falls_back_to_another_mode() -> None:

@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 from mosel.core.errors import UsageError
 from mosel.core.states import State
 from mosel.online.engine import Engine
-from mosel.online.ray_channel import cluster, ray_channels
+from mosel.online.ray_channel import ask_for_nodes, cluster, ray_channels
 from mosel.online.serving import EngineConfig
 from tests.process.test_engine import QUICK, ask, outcome, served, until
 
@@ -56,6 +56,32 @@ def test_a_node_that_goes_takes_no_job_with_it(nodes: Any) -> None:
     with cluster(nodes.address, TWO):
         assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
         asyncio.run(serve_through_a_lost_node(nodes))
+
+
+async def serve_while_a_node_comes(nodes: Any) -> None:
+    """Add a worker that there is no room for yet, then the node for it."""
+    models, config = [served()], EngineConfig(workers=2, most=3, patience=QUICK)
+    channels, wish = ray_channels(models, config, embedded=False), ask_for_nodes(config)
+    running = Engine(models, config, channels=channels, ask=wish)
+    await running.start()
+    wish(3)
+    assert running.staff.grow()
+    answers = [ask(running, 1, 2, 3, slo_s=60) for _ in range(30)]
+    assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+    assert running.snapshot().workers.count("ready") == 2
+    nodes.add_node(num_cpus=1)
+    await until(lambda: running.snapshot().workers == ("ready",) * 3)
+    assert running.staff.shrink()
+    answers = [ask(running, 1, 2, 3, slo_s=60) for _ in range(30)]
+    assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+    await until(lambda: running.snapshot().workers == ("ready",) * 2)
+    await running.stop()
+
+
+def test_a_worker_waits_for_its_node_and_the_others_serve(nodes: Any) -> None:
+    """Added before there is room, it is ready when the node has come; it drains before it goes."""
+    with cluster(nodes.address, TWO):
+        asyncio.run(serve_while_a_node_comes(nodes))
 
 
 @pytest.mark.parametrize(

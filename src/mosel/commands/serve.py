@@ -26,6 +26,7 @@ from mosel.models.base import Model
 from mosel.models.registry import find
 from mosel.offline.profiler import make_profile
 from mosel.offline.settings import Settings
+from mosel.online.autoscaling import Ask, ask_nobody
 from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Engine
 from mosel.online.policies import POLICIES, Options
@@ -51,6 +52,7 @@ def serve(
     http: str | None = None,
     grpc: str | None = None,
     workers: int | None = None,
+    most_workers: int | None = None,
     groups: int | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -75,6 +77,7 @@ def serve(
         http: HOST:PORT to listen on; port 0 takes a free one (default: 127.0.0.1:8000).
         grpc: HOST:PORT to listen on for gRPC too; port 0 takes a free one (default: no gRPC).
         workers: how many worker processes (default: 1).
+        most_workers: up to how many are added as the load grows, and removed again (default: none).
         groups: how many replica groups they are dealt out to, each with a scheduler of its own (default: 1).
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
         threads: CPU threads of each worker (default: 1).
@@ -95,6 +98,7 @@ def serve(
         "http": http,
         "grpc": grpc,
         "workers": workers,
+        "most_workers": most_workers,
         "groups": groups,
         "device": device,
         "threads": threads,
@@ -141,11 +145,12 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
             Patience(hang_least_s=config.hang_s),
             config.queue_s,
             config.groups,
+            config.most_workers,
         )
         names = ", ".join(one.model.name for one in served)
         say(f"listening on {url_of(listening, door.scheme)}: loading {names}")
         channels = stack.enter_context(channels_of(config, served, engine_config))
-        engine = Engine(served, engine_config, channels=channels)
+        engine = Engine(served, engine_config, channels=channels, ask=ask_of(config, engine_config))
         pin(server_cores(engine_config))
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
         serving = f"serving {names} on {url_of(listening, door.scheme)} (policy {config.policy}, {many})"
@@ -207,6 +212,15 @@ def channels_of(
 
     with cluster(config.ray_address, engine_config):
         yield ray_channels(served, engine_config, embedded=not config.ray_address)
+
+
+def ask_of(config: ServeConfig, engine_config: EngineConfig) -> Ask:
+    """Return whom to ask for devices when workers are added; `channels_of` holds what that stands on."""
+    if config.engine == "local":
+        return ask_nobody
+    from mosel.online.ray_channel import ask_for_nodes  # ray is an optional extra
+
+    return ask_for_nodes(engine_config)
 
 
 def check_words(config: ServeConfig) -> None:

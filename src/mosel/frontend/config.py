@@ -42,6 +42,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         http: HOST:PORT to listen on; port 0 takes a free one.
         grpc: HOST:PORT to listen on for gRPC too; empty: no gRPC.
         workers: how many worker processes.
+        most_workers: up to how many are added as the load grows, and removed again; 0 keeps their number.
         groups: how many replica groups they are dealt out to, each with a scheduler of its own.
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
@@ -77,6 +78,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: str = "127.0.0.1:8000"
     grpc: str = ""
     workers: Count = 1
+    most_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     groups: Count = 1
     device: str = ""
     threads: Count = 1

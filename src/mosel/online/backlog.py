@@ -27,11 +27,14 @@ class Backlog:
         profiles: of the models that are served.
         workers: how many share the work.
         limit_s: how much work a worker may have before it.
+
+    Attributes:
+        workers: as above; it may be changed.
     """
 
     def __init__(self, profiles: Iterable[Profile], workers: int, limit_s: float) -> None:
         self._units = {profile.model: _units(profile) for profile in profiles}
-        self._workers = workers
+        self.workers = workers
         self._limit_s = limit_s
         self._work: dict[str, int] = {}
         self._total_ns = 0
@@ -39,7 +42,7 @@ class Backlog:
     @property
     def seconds(self) -> float:
         """Work for each worker."""
-        return to_s(self._total_ns) / self._workers
+        return to_s(self._total_ns) / self.workers
 
     def add(self, job: Job) -> None:
         """Take a job on.

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ExecutionError, InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.types import Batch, Job, Receipt
+from mosel.online import serving
 from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell
+from mosel.online.autoscaling import Ask, ask_nobody
 from mosel.online.backlog import Backlog
-from mosel.online.channel import Channel, ChannelFactory, GivenUp, News, Outputs, Work, WorkerState
+from mosel.online.channel import ChannelFactory, GivenUp, News, Outputs, Work
 from mosel.online.decisions import DecisionTimes
 from mosel.online.drift import Drift
 from mosel.online.events import (
@@ -33,13 +35,15 @@ from mosel.online.events import (
     Dispatch,
     Event,
     Finished,
+    Retired,
     Scheduling,
     Shutdown,
     Tick,
     WakeAt,
     WorkerLost,
 )
-from mosel.online.serving import EngineConfig, ServedModel, process_channels, scheduler_of, served_modes
+from mosel.online.serving import EngineConfig, ServedModel
+from mosel.online.staff import Staff
 from mosel.online.tensors import JobTensors
 from mosel.online.turns import LONG_NS, Entry, Turns
 from mosel.solve.warm_up import warm_up
@@ -63,6 +67,10 @@ class Engine:
         now_ns: the clock, which has to run as the event loop's does.
         journal: if given, every call of the scheduler is appended to it.
         long_ns: decisions that have lately taken longer are made beside the event loop.
+        ask: where workers come and go, is told how many there should be room for.
+
+    Attributes:
+        staff: the workers.
 
     Raises:
         UsageError: a model's profile is of another model, or the policy is unknown.
@@ -78,19 +86,22 @@ class Engine:
         now_ns: Callable[[], int] = monotonic_ns,
         journal: list[Entry] | None = None,
         long_ns: int = LONG_NS,
+        ask: Ask = ask_nobody,
     ) -> None:
         config = config or EngineConfig()
         warm_up()
         self.now_ns = now_ns
         self._models = {served.model.name: served.model for served in models}
-        self._modes = {served.model.name: served_modes(served) for served in models}
-        scheduler = scheduler or scheduler_of(models, config)
+        self._modes = {served.model.name: serving.served_modes(served) for served in models}
+        scheduler = scheduler or serving.scheduler_of(models, config)
         self._watchers: list[Callable[[Batch, int], None]] = []
         self._judge_watchers: list[Callable[[Batch, Confidences], None]] = []
         self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
-        make = channels or process_channels(models, config)
-        self._channels: list[Channel] = [make(worker, self._report) for worker in range(config.workers)]
+        make, most = channels or serving.process_channels(models, config), max(config.workers, config.most)
+        self.staff = Staff(make, most, config.workers, self._report, self._tell)
+        self._autoscaling = serving.autoscaling_of(models, config, self.staff, lambda: self.now_ns(), ask)
+        self._decision_watchers += [self._autoscaling.decided] if self._autoscaling else []
         self._journal = journal
         self._live: dict[str, Live] = {}
         self._drift = Drift([served.profile for served in models])
@@ -117,13 +128,13 @@ class Engine:
         Raises:
             ExecutionError: not one could be started; the message carries the last error.
         """
-        starts = await asyncio.gather(*(c.start() for c in self._channels), return_exceptions=True)
-        failures = [failure for failure in starts if failure is not None]
-        given_up = all(channel.state is WorkerState.GIVEN_UP for channel in self._channels)
-        if failures and (given_up or any(not isinstance(f, MoselError) for f in failures)):
+        failures = await self.staff.start()
+        if failures and (self.staff.given_up or any(not isinstance(f, MoselError) for f in failures)):
             await self.stop()
             raise next((f for f in failures if not isinstance(f, MoselError)), failures[0])
         self._taking = True
+        if self._autoscaling:
+            self._autoscaling.begin()
 
     async def submit(self, job: Job, inputs: Mapping[str, NDArray[Any]]) -> Answer:
         """Serve a job. Cancelling the task that awaits this cancels the job.
@@ -174,6 +185,7 @@ class Engine:
         if job.id in self._live:
             raise InputError(f"job {job.id!r} is being served already; give each job an id of its own")
         tensors = JobTensors(job, model, inputs)
+        self._backlog.workers = self.staff.size
         self._backlog.add(job)
         live = self._live[job.id] = Live(job, tensors, tell)
         self._idle.clear()
@@ -195,7 +207,9 @@ class Engine:
         """End what is left, then the workers."""
         self._refuse("it has stopped")
         await self._finish(0)
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        if self._autoscaling:
+            self._autoscaling.end()
+        await self.staff.close()
         self._turns.close()
         if self._wake is not None:
             self._wake.cancel()
@@ -221,7 +235,7 @@ class Engine:
             backlog_s=self._backlog.seconds,
             latency_ratios=self._drift.ratios(),
             lost_workers=self._lost_workers,
-            workers=tuple(channel.state.value for channel in self._channels),
+            workers=self.staff.states,
             decisions=self._decisions.summary(),
             queued_requests=sum(live.job.requests for live in self._live.values()),
         )
@@ -273,11 +287,12 @@ class Engine:
                 self._failed_batches += 1
                 self._sent.pop(batch, None)
             case WorkerLost(worker):
+                self.staff.heard(news)
                 self._lost_workers += 1
                 self._unheard[worker] += 1
                 self._sent = {i: sent for i, sent in self._sent.items() if sent[0].worker != worker}
             case GivenUp(_, detail):
-                if self._taking and all(c.state is WorkerState.GIVEN_UP for c in self._channels):
+                if self._taking and self.staff.given_up:
                     self._break(f"no worker can be started any more: {detail}")
                 return
         self._tell(news)
@@ -326,6 +341,8 @@ class Engine:
                 self._complete(action.receipt)
             elif isinstance(action, WakeAt):
                 self._wake_at(action.at_ns)
+            elif isinstance(action, Retired):
+                self.staff.retired(action.worker)
 
     def _dispatch(self, batch: Batch) -> None:
         if batch.worker in self._unheard:
@@ -337,7 +354,7 @@ class Engine:
             name: [live.tensors.rows(name, part.requests) for live, part in pairs] for name in mode.tensors
         }
         self._sent[batch.id] = batch, jobs
-        self._channels[batch.worker].send(Work(batch, mode.modalities, mode.precision, tensors))
+        self.staff.send(Work(batch, mode.modalities, mode.precision, tensors))
 
     def _complete(self, receipt: Receipt) -> None:
         live = self._live.pop(receipt.job.id)

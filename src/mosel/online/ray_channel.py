@@ -16,6 +16,7 @@ from typing import Any
 from mosel.core.errors import UsageError
 from mosel.core.types import Batch
 from mosel.online import wire
+from mosel.online.autoscaling import Ask
 from mosel.online.channel import Channel, ChannelFactory, Report, Work, finished
 from mosel.online.events import BatchFailed
 from mosel.online.execution import Result, one_line
@@ -25,6 +26,7 @@ from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
 try:
     import ray
+    from ray.autoscaler.sdk import request_resources
     from ray.exceptions import RayActorError, RayError, RayTaskError
 except ImportError as error:
     raise UsageError("engine ray needs the package ray: pip install 'mosel[ray]'") from error
@@ -54,7 +56,8 @@ def cluster(address: str, config: EngineConfig) -> Iterator[None]:
     if address:
         _check_answers(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    room = {"num_cpus": max(os.cpu_count() or 1, config.workers * config.threads), "include_dashboard": False}
+    most = max(config.workers, config.most)
+    room = {"num_cpus": max(os.cpu_count() or 1, most * config.threads), "include_dashboard": False}
     try:
         ray.init(address or EMBEDDED, log_to_driver=False, configure_logging=False, **({} if address else room))
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
@@ -99,6 +102,19 @@ def check_room(config: EngineConfig) -> None:
 def demands(config: EngineConfig) -> Demands:
     """Return what Ray has to hold ready for each worker."""
     return {"num_gpus": 1.0} if config.device.startswith("cuda") else {"num_cpus": float(config.threads)}
+
+
+def ask_for_nodes(config: EngineConfig) -> Ask:
+    """Return what asks Ray's own autoscaler for as many devices as so many workers need.
+
+    A cluster that has no autoscaler, such as one of `ray start`, notes the wish and stays as it is.
+    """
+    each = {"CPU" if kind == "num_cpus" else "GPU": number for kind, number in demands(config).items()}
+
+    def ask(workers: int) -> None:
+        request_resources(bundles=[each] * workers)
+
+    return ask
 
 
 def ray_channels(models: Sequence[ServedModel], config: EngineConfig, *, embedded: bool) -> ChannelFactory:

@@ -11,6 +11,8 @@ from mosel.core.tables import Profile
 from mosel.core.types import Batch
 from mosel.models.base import Model
 from mosel.online import wire
+from mosel.online.autoscale import Autoscaler, Rules
+from mosel.online.autoscaling import Ask, Autoscaling
 from mosel.online.channel import Channel, ChannelFactory, Report
 from mosel.online.events import Scheduling
 from mosel.online.fleet import Fleet
@@ -18,6 +20,7 @@ from mosel.online.layout import Layout
 from mosel.online.policies import DEFAULT, Options
 from mosel.online.process_channel import ProcessChannel
 from mosel.online.scheduler import Scheduler
+from mosel.online.staff import Staff
 from mosel.online.watched_channel import Patience
 from mosel.runtime.device import worker_cores
 
@@ -55,6 +58,8 @@ class EngineConfig:
         patience: how long a worker is waited for.
         queue_s: how many seconds of work each worker may have before it; beyond that jobs are refused.
         groups: how many groups the workers are dealt out to, each with a scheduler of its own.
+        most: up to how many workers are added as the load grows, and removed again down to `workers`; 0 for as
+            many as there are.
     """
 
     workers: int = 1
@@ -66,6 +71,7 @@ class EngineConfig:
     patience: Patience = field(default_factory=Patience)
     queue_s: float = 600.0
     groups: int = 1
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +104,21 @@ def scheduler_of(models: Sequence[ServedModel], config: EngineConfig) -> Schedul
     """
     profiles = {served.model.name: served.profile for served in models}
     policy, seed, options = config.policy, config.seed, config.options
+    places = max(config.workers, config.most)
     if config.groups == 1:
-        return Scheduler(profiles, workers=config.workers, policy=policy, seed=seed, options=options)
+        return Scheduler(profiles, workers=places, policy=policy, seed=seed, options=options)
     layout = Layout(config.groups)
-    return Fleet(profiles, workers=config.workers, layout=layout, policy=policy, seed=seed, options=options)
+    return Fleet(profiles, workers=places, layout=layout, policy=policy, seed=seed, options=options)
+
+
+def autoscaling_of(
+    models: Sequence[ServedModel], config: EngineConfig, staff: Staff, now_ns: Callable[[], int], ask: Ask
+) -> Autoscaling | None:
+    """Return what adds and removes workers; None if there are always as many."""
+    if config.most <= config.workers:
+        return None
+    scaler = Autoscaler((served.profile for served in models), Rules(config.workers, config.most))
+    return Autoscaling(scaler, staff, now_ns, ask)
 
 
 def process_channels(models: Sequence[ServedModel], config: EngineConfig) -> ChannelFactory:
@@ -146,7 +163,9 @@ def start_message(worker: int, models: Sequence[ServedModel], config: EngineConf
 def server_cores(config: EngineConfig) -> tuple[int, ...]:
     """Return the CPU cores that no worker's device thread uses: for the server, and for preprocessing."""
     available = available_cores()
-    taken = {c for w in range(config.workers) for c in worker_cores(w, config.threads, available)}
+    taken = {
+        c for w in range(max(config.workers, config.most)) for c in worker_cores(w, config.threads, available)
+    }
     return tuple(core for core in available if core not in taken) or available
 
 

@@ -1,24 +1,32 @@
 """mosel beside LitServe, BentoML, MLServer and Triton: a model that does nothing, through the whole path.
 
-    python benchmarks/serving.py [--peers DIR] [--seconds 8] [--only mosel,triton] [--quick] [--json FILE]
+    python benchmarks/serving.py [--peers DIR] [--seconds 5] [--only mosel,…] [--quick] [--write] [--redraw]
 
 DIR holds a virtual environment for each peer; `_peers.py` says how each is made and started. Without it mosel
 is measured alone. Each server is started alone, on this machine, and loaded by the same `wrk` (Debian: apt
-install wrk). The table goes to stdout, the figures and what they were measured on to FILE.
+install wrk). The table goes to stdout. With --write, a run with every peer also writes its figures to
+docs/results/serving.json and, from them, the table of docs/serving.md; --redraw writes the table alone anew.
 """
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from _page import machine, where
+from _page import machine, where, with_block
 from _peers import FLOATS, JSON_BYTES, PEERS, Peer, running
+
+from mosel.core.files import read_bytes, write_atomic
+
+DOCS = Path(__file__).parent.parent / "docs"
+RESULTS, PAGE = DOCS / "results" / "serving.json", DOCS / "serving.md"
+FORMAT = "mosel.serving/1"
 
 CONNECTIONS, ALONE = 32, 1
 
@@ -36,23 +44,38 @@ def main() -> None:
     """Measure each server and print, or write, the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", type=Path)
-    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--only", default=",".join(PEERS))
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--redraw", action="store_true")
     given = parser.parse_args()
+    if given.redraw:
+        redraw()
+        return
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; install it (Debian: apt install wrk)")
     seconds = 2 if given.quick else given.seconds
-    found = {}
+    load, servers = os.getloadavg()[0], {}
     for name in given.only.split(",") if given.peers else ["mosel"]:
-        found[name] = measure(PEERS[name], given.peers or Path(), seconds)
-    here = machine("uvicorn", "orjson", "numpy")
-    print("\n".join(rows(found)))
-    print(f"\n{where(here)}; wrk, {seconds} s each")
-    if given.json:
-        figures = {name: {load: one._asdict() for load, one in by.items()} for name, by in found.items()}
-        given.json.write_text(json.dumps({**here, "servers": figures}, indent=1))
+        found = measure(PEERS[name], given.peers or Path(), seconds)
+        servers[name] = {kind: figure._asdict() for kind, figure in found.items()}
+    results = {
+        "format": FORMAT, **machine("uvicorn", "uvloop", "msgspec", "orjson", "numpy"), "seconds": seconds,
+        "load_before": round(load, 2), "servers": servers,
+    }  # fmt: skip
+    print(block(results))
+    if given.write:
+        if given.quick or servers.keys() != PEERS.keys():
+            raise SystemExit("--write is for a whole run with every peer; leave out --quick and --only")
+        write_atomic(RESULTS, json.dumps(results, indent=1).encode() + b"\n")
+        redraw()
+
+
+def redraw() -> None:
+    """Write the table of the page from the results."""
+    results = json.loads(read_bytes(RESULTS, 1 << 20))
+    write_atomic(PAGE, with_block(PAGE.read_text(encoding="utf-8"), "serving", block(results)).encode())
 
 
 def measure(peer: Peer, folder: Path, seconds: int) -> dict[str, Figure]:
@@ -96,6 +119,17 @@ def wrk(
     assert match, said
     count, took_us, p50_us, p99_us, errors = (float(word) for word in match.groups())
     return Figure(count / took_us * 1e6, p50_us / 1000, p99_us / 1000, int(errors))
+
+
+def block(results: dict[str, Any]) -> str:
+    """Return the table, and where it was measured."""
+    figures = {
+        name: {load: Figure(**one) for load, one in by.items()} for name, by in results["servers"].items()
+    }
+    said = (
+        f"{where(results)}; wrk, {results['seconds']} s each; load average before: {results['load_before']:g}."
+    )
+    return "\n".join([*rows(figures), "", said])
 
 
 def rows(found: dict[str, dict[str, Figure]]) -> Iterator[str]:

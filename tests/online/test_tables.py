@@ -3,7 +3,7 @@ import pytest
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.online.estimator import WINDOW, Estimator
-from mosel.online.tables import FAR, PAUSE_NS, REBUILD_AT, ModelTable, Strategy, point
+from mosel.online.tables import FAR, FAR_PAUSE_NS, PAUSE_NS, REBUILD_AT, ModelTable, Strategy, point
 from tests.online.driver import MS, profile
 
 
@@ -113,7 +113,7 @@ def test_batch_limits_hold_per_mode() -> None:
 
 
 def test_estimates_that_moved_a_little_are_taken_over_at_intervals() -> None:
-    """They move back and forth; one that moved far is taken over at once."""
+    """They move back and forth; one that moved far is taken over sooner."""
     table, estimates = ModelTable(profile()), learnt(1.1)
     assert table.follow(estimates, 0)
     observe(estimates, 1.2)
@@ -122,4 +122,5 @@ def test_estimates_that_moved_a_little_are_taken_over_at_intervals() -> None:
     assert table.follow(estimates, PAUSE_NS)
     assert not table.is_behind(estimates)
     observe(estimates, 1.2 * (1 + 1.1 * FAR))
-    assert table.follow(estimates, PAUSE_NS + 1)
+    assert not table.follow(estimates, PAUSE_NS + FAR_PAUSE_NS - 1)
+    assert table.follow(estimates, PAUSE_NS + FAR_PAUSE_NS)

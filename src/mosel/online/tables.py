@@ -26,11 +26,11 @@ REBUILD_LEAST_NS, REBUILD_OVERHEAD_NS = 50_000, 100_000
 says nothing to a client, and the strategies of the fastest models would be computed anew at every batch.
 """
 
-FAR, FAR_OVERHEAD_NS = 0.25, 1_000_000
-"""Estimates that moved by more than this are taken over at once, …"""
-
 PAUSE_NS = 500_000_000
-"""… others so long after the last at the earliest: they move back and forth."""
+"""Estimates are taken over so long after the last time at the earliest: they move back and forth."""
+
+FAR, FAR_OVERHEAD_NS, FAR_PAUSE_NS = 0.25, 1_000_000, 50_000_000
+"""Those that moved by more than this are taken over after a shorter pause."""
 
 MOST_KNOWN = 20_000
 """How many strategies' latencies are kept to be looked up again."""
@@ -200,7 +200,8 @@ class ModelTable:
         if not far and overhead_ns <= REBUILD_OVERHEAD_NS:
             self._changes = estimator.changes
             return False
-        if far <= FAR and overhead_ns <= FAR_OVERHEAD_NS and now_ns < self._followed_ns + PAUSE_NS:
+        pause_ns = FAR_PAUSE_NS if far > FAR or overhead_ns > FAR_OVERHEAD_NS else PAUSE_NS
+        if now_ns < self._followed_ns + pause_ns:
             return False
         self._changes, self._followed_ns = estimator.changes, now_ns
         self._ratios, self._overhead_ns = ratios, estimator.overhead_ns

@@ -26,3 +26,14 @@ def test_the_spectrum_is_no_part_of_the_weights() -> None:
     quick = Positions(WIDTH)
     quick.by_spectrum()
     assert set(quick.state_dict()) == {"weight", "bias"}
+
+
+def test_at_bfloat16_the_spectrum_is_that_of_float32() -> None:
+    """In groups of eight channels, as the small size has them: rounded, and no worse."""
+    plain, quick = (seeded(lambda: Positions(128), 0) for _ in range(2))
+    quick.to(torch.bfloat16).by_spectrum()
+    hidden = torch.randn(1, 60, 128, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found, expected = quick(hidden.to(torch.bfloat16)), plain(hidden)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=0.02 * float(expected.abs().max()), rtol=0)

@@ -27,8 +27,13 @@ class Positions(nn.Conv1d):
         self.register_buffer("spectrum", None, persistent=False)
 
     def by_spectrum(self) -> None:
-        """Work in the spectrum from now on: for float32 on a CPU, with weights that stay as they are."""
-        kernel = self.weight.detach().view(GROUPS, -1, *self.weight.shape[1:])  # (groups, out, in, KERNEL)
+        """Work in the spectrum, at float32, from now on: on a CPU, with weights that stay as they are.
+
+        At bfloat16, too: oneDNN's convolution in groups of eight channels is wrong there (torch 2.13).
+        """
+        kernel = (
+            self.weight.detach().float().view(GROUPS, -1, *self.weight.shape[1:])
+        )  # (groups, out, in, KERNEL)
         found = torch.fft.rfft(kernel, STRETCH).conj().resolve_conj()
         self.spectrum = found.permute(0, 3, 2, 1).contiguous()  # (groups, frequencies, in, out)
 
@@ -40,13 +45,13 @@ class Positions(nn.Conv1d):
 
     def _quickly(self, hidden: Tensor, spectrum: Tensor) -> Tensor:
         batch, frames, width = hidden.shape
-        spectra = _stretches(hidden)
+        spectra = _stretches(hidden.float())
         count = spectra.shape[1]
         by_group = spectra.view(batch, count, GROUPS, width // GROUPS, -1).permute(2, 4, 0, 1, 3)
         product = by_group.flatten(2, 3) @ spectrum  # (groups, frequencies, batch × stretches, out)
         back = product.permute(2, 0, 3, 1).reshape(batch, count, width, -1)
         placed = torch.fft.irfft(back, STRETCH)[..., :NEW].transpose(2, 3).flatten(1, 2)
-        there: Tensor = placed[:, :frames] + self.bias
+        there: Tensor = placed[:, :frames].to(hidden.dtype) + self.bias
         return there
 
 

@@ -96,7 +96,7 @@ def load_network(
     network.fuse()
     network.encoder.lips.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ready = at_precision(network, device, precision, "avhubert")
-    if device == "cpu" and precision != "bfloat16":
+    if device == "cpu":
         ready.encoder.positions.by_spectrum()
     return ready
 

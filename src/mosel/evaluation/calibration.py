@@ -41,7 +41,8 @@ def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
     """Return what the batches took, of which there is at least one that is done.
 
     The overhead is where the line of least squares through all batches (taken over profiled) begins; each
-    mode's scale keeps its total.
+    mode's scale keeps its total. Misses are weighed by how long batches are: that a short one had to wait for
+    the machine is not taken for noise on all.
     """
     done = [batch for batch in batches if batch.done]
     taken_ns: Floats = np.array([batch.finish_ns - batch.start_ns for batch in done], np.float64)
@@ -54,7 +55,7 @@ def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
         for mode in np.unique(modes).tolist()
     }
     expected_ns = profiled_ns * np.array([scale[batch.mode] for batch in done])
-    noise = float(np.std(latency_ns / expected_ns))
+    noise = float(np.sqrt(np.mean((latency_ns - expected_ns) ** 2) / np.mean(expected_ns**2)))
     return Calibration(scale, round(overhead_ns), noise, float(latency_ns.sum() / profiled_ns.sum()))
 
 

@@ -95,7 +95,8 @@ def test_example_of_the_configuration_is_valid(tmp_path: Path) -> None:
 def test_metrics_of_the_reference_are_the_server_s() -> None:
     """The reference lists exactly the metrics that the server exposes."""
     names = re.findall(r"`(mosel_\w+)`", " ".join(row[0] for row in _section("formats.md", "Metrics")))
-    source = (ROOT / "src" / "mosel" / "frontend" / "metrics.py").read_text()
+    folder = ROOT / "src" / "mosel" / "frontend"
+    source = "".join((folder / name).read_text() for name in ("metrics.py", "tallies.py"))
     assert sorted(names) == sorted(set(re.findall(r'"(mosel_\w+)"', source)))
 
 

@@ -74,16 +74,6 @@ def test_it_is_bounded() -> None:
     assert len(list(history.decided)) == DECISIONS
 
 
-def test_a_job_on_which_the_server_failed_waits_no_more() -> None:
-    """It has no outcome, but is not in the queue either."""
-    clock = Clock()
-    history = History(clock)
-    history.arrived(JOB)
-    history.failed(JOB)
-    clock.s += 1
-    assert history.since(1001)[0].queued == 0
-
-
 def test_the_state_holds_means() -> None:
     """What the page gets are means over requests, null where there were none, and the decisions' codes."""
     history = History(Clock())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mosel.core.clock import NS_PER_MS
-from mosel.core.errors import ExecutionError
+from mosel.core.errors import ExecutionError, RefusedError
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import BatchRun, Job, Receipt
@@ -288,6 +288,66 @@ async def test_engine_failure(model: Model, profile: Profile) -> None:
     reply = await infer(service, {"inputs": [WAVE]})
     assert reply.status == 500
     assert reply.told == {"error": "worker 0 is gone"}
+
+
+class MoodyEngine(InstantEngine):
+    """An engine that takes no job, or fails on the jobs that it took, as long as it is told to."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(zeros(model))
+        self.refuses = self.fails = False
+
+    def hand_in(self, job: Job, inputs: Inputs, tell: Tell) -> Live | None:
+        """Take it, unless it is to be refused."""
+        if self.refuses:
+            raise RefusedError("too much to do")
+        if self.fails:
+            tell(ExecutionError("the last worker\nis gone"))
+            return None
+        return super().hand_in(job, inputs, tell)
+
+    async def submit(self, job: Job, inputs: Inputs) -> Answer:
+        """As `hand_in`, for an upload."""
+        if self.refuses:
+            raise RefusedError("too much to do")
+        return await super().submit(job, inputs)
+
+
+async def test_what_the_engine_does_not_take_never_arrived(model: Model, profile: Profile) -> None:
+    """It is a call that was refused, once, and no job; an offer's place is still there for another try."""
+    engine = MoodyEngine(model)
+    service = Service(engine, [ServedModel("m", model, profile)])
+    offer = (b'{"requests": 1, "modalities": ["sound"]}',)
+    offered = await Client(HttpApp(service)).ask("POST", "/v2/models/m/offer", offer)
+    upload = {"inputs": [WAVE], "parameters": {"offer": offered.told["offer"]}}
+    engine.refuses = True
+    for body in ({"inputs": [WAVE]}, upload):
+        assert (await infer(service, body)).status == 503
+    engine.refuses = False
+    assert (await infer(service, upload)).status == 200
+    assert (await infer(service, upload)).status == 410
+    lines = (await get(service, "/metrics")).body.decode().splitlines()
+    assert 'mosel_arrived_requests_total{model="m"} 1.0' in lines, "the offer"
+    assert 'mosel_refused_calls_total{error="RefusedError"} 2.0' in lines
+    assert 'mosel_jobs_total{model="m",outcome="served"} 1.0' in lines
+    state = (await get(service, "/dashboard/state")).told
+    assert (state["arrived"], state["ended"]["served"]) == (1, 1)
+
+
+async def test_a_job_on_which_the_engine_fails_has_its_outcome(model: Model, profile: Profile) -> None:
+    """It arrived, so it is answered and counted as failed, once, with its receipt."""
+    engine = MoodyEngine(model)
+    engine.fails = True
+    service = Service(engine, [ServedModel("m", model, profile)])
+    reply = await infer(service, {"inputs": [WAVE]})
+    assert reply.status == 500
+    assert reply.told["error"] == "failed (server_failed): the last worker is gone"
+    assert reply.told["parameters"]["reason"] == "server_failed"
+    lines = (await get(service, "/metrics")).body.decode().splitlines()
+    assert 'mosel_jobs_total{model="m",outcome="failed"} 1.0' in lines
+    assert not [line for line in lines if line.startswith("mosel_refused_calls_total{")]
+    state = (await get(service, "/dashboard/state")).told
+    assert state["arrived"] == state["ended"]["failed"] == 1
 
 
 async def test_bug_in_the_server(model: Model, profile: Profile, caplog: pytest.LogCaptureFixture) -> None:

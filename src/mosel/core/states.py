@@ -53,6 +53,8 @@ class Reason(StrEnum):
     """A worker died under the job and it could not be run again in time."""
     MODEL_FAILED = "model_failed"
     """The model raised an error on the job's requests, twice."""
+    SERVER_FAILED = "server_failed"
+    """The server itself failed on the job; its log says why."""
     BAD_INPUT = "bad_input"
     """A modality could not be decoded and no other mode meets the accuracy SLO."""
     NOT_UPLOADED = "not_uploaded"

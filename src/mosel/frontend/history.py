@@ -102,10 +102,6 @@ class History:
         now.arrived += job.requests
         now.queued = max(now.queued, self._live)
 
-    def failed(self, _job: Job) -> None:
-        """Take down that the server itself failed on a job, which has no outcome then."""
-        self._live -= 1
-
     def ended(self, receipt: Receipt, choice: Choice) -> None:
         """Take down what became of a job."""
         now, requests = self._now(), receipt.job.requests

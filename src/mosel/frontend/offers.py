@@ -148,6 +148,10 @@ class Offers:
         until_ns = now_ns + to_ns(min(left_s, LONGEST_HOLD_S))
         return self._keep(Held(held.id, job, wanted, until_ns, to_ns(last.latency_s), first=first))
 
+    def put_back(self, held: Held) -> None:
+        """Hold a place that was let go just now as if it had not been."""
+        self._keep(held)
+
     def _keep(self, held: Held) -> Held:
         self._held[held.id] = held
         self._work_ns += held.work_ns

@@ -143,13 +143,11 @@ class Running:
             found = error
         self._tell(found)
 
-    def fail(self) -> None:
-        """Take down that the server itself failed on the job."""
-        if self._over:
-            return
-        self._leave()
-        self._books.history.failed(self._job)
-        self._books.statistics.failed(self._job, self._books.now_ns())
+    def refused(self) -> None:
+        """Take down that the engine did not take the job, which therefore never arrived."""
+        if not self._over:
+            self._leave()
+            self._books.statistics.failed(self._job, self._books.now_ns())
 
     def cancel(self) -> None:
         """Let the job go, as its client has gone."""
@@ -166,8 +164,7 @@ class Running:
 
     def _outcome(self, answer: "Answer | Exception") -> Outcome | Exception:
         if isinstance(answer, Exception):
-            self.fail()
-            return answer
+            answer = Answer(failure(self._job, answer, self._books.now_ns()), None)
         self._leave(has_outputs=answer.outputs is not None)
         choice = self._books.ended(answer.receipt, self._handed_in_ns)
         self._books.saw(self._checked, answer)
@@ -179,6 +176,11 @@ class Running:
         if self._call.id:
             self._books.answered.end(self._call.id, self._job, has_outputs=has_outputs)
         self._books.repository.end(self._job.model)
+
+
+def failure(job: Job, error: Exception, now_ns: int) -> Receipt:
+    """Return the receipt of a job on which the server itself failed."""
+    return Receipt(job, State.FAILED, Reason.SERVER_FAILED, " ".join(str(error).split()), now_ns)
 
 
 def chosen(

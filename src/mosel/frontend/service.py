@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mosel import __version__
 from mosel.core.clock import to_s
-from mosel.core.errors import InputError, MoselError, RefusedError, UnknownModelError
+from mosel.core.errors import ExecutionError, InputError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
 from mosel.core.types import Job, Receipt
 from mosel.frontend.agreement import LiveAgreement
@@ -31,7 +31,7 @@ from mosel.frontend.offers import Held, OfferBody, Offers, told, uploaded
 from mosel.frontend.quotas import Quotas
 from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.repository import Repository
-from mosel.frontend.running import Cancellable, Engine, Outcome, Running, Tell, awaited, chosen
+from mosel.frontend.running import Cancellable, Engine, Outcome, Running, Tell, awaited, chosen, failure
 from mosel.frontend.shadows import Shadows
 from mosel.frontend.standing import Entry, drifted, standing
 from mosel.frontend.statistics import Statistics
@@ -219,13 +219,13 @@ class Service:
         except BaseException:
             self.repository.end(name)
             raise
-        self._arrived(checked.job)
         running = Running(self, model, call, checked, tell)
         try:
             running.runs_as(self._engine.hand_in(checked.job, checked.inputs, running.end))
         except BaseException:
-            running.fail()
+            running.refused()
             raise
+        self._arrived(checked.job)
         return running
 
     def saw(self, checked: Checked, answer: Answer) -> None:
@@ -243,9 +243,10 @@ class Service:
         if not self._engine.ready:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         with self.repository.using(name):
-            checked, held = self._uploaded(name, call, arrival_ns)
+            place = self._offers.find(call.parameters[OFFER], name, arrival_ns)
+            checked, held = self._uploaded(name, call, place, arrival_ns)
             handed_in_ns = self.now_ns()
-            running = self._run(checked, handed_in_ns)
+            running = self._run(checked, place, handed_in_ns)
             if call.id and held is None:
                 running = self.answered.follow(call.id, checked.job, running)
             answer = await running
@@ -255,7 +256,8 @@ class Service:
                 return Outcome(answer.receipt, None, further=self._held(further, served.model, self.now_ns()))
             answer = further
         choice = self.ended(answer.receipt, handed_in_ns)
-        self.saw(checked, answer)
+        if held is None:
+            self.saw(checked, answer)
         self.statistics.answered(answer.receipt, handed_in_ns, self.now_ns())
         return Outcome(answer.receipt, chosen(served.model.outputs, call.outputs, answer.outputs), choice)
 
@@ -336,13 +338,12 @@ class Service:
         self.ended(Receipt(held.whole, State.DROPPED, reason, detail, now_ns))
         self.statistics.failed(held.whole, now_ns)
 
-    def _uploaded(self, name: str, call: Call, arrival_ns: int) -> tuple[Checked, Held | None]:
+    def _uploaded(self, name: str, call: Call, held: Held, arrival_ns: int) -> tuple[Checked, Held | None]:
         """Return the offered job with its tensors; its place goes over to the scheduler.
 
         Where it goes in two steps, the job is that of one of these, and its offer is returned too.
         """
-        found = dict(call.parameters)
-        held = self._offers.find(found.pop(OFFER), name, arrival_ns)
+        found = {key: value for key, value in call.parameters.items() if key != OFFER}
         tenant = found.pop("tenant", held.job.tenant)
         if found or tenant != held.job.tenant:
             raise InputError(
@@ -396,21 +397,23 @@ class Service:
         entries = self._live_accuracy.of_model(name)
         return [{**one, "agreement": self._agreement.entry(name, str(one["mode"]))} for one in entries]
 
-    async def _run(self, checked: Checked, handed_in_ns: int) -> Answer:
-        """Let the engine run a job."""
-        job = checked.job
+    async def _run(self, checked: Checked, place: Held, handed_in_ns: int) -> Answer:
+        """Let the engine run a job whose place was held; it is held on if the engine does not take the job."""
+        job, whole = checked.job, place.whole
         try:
             return await self._engine.submit(job, checked.inputs)
         except asyncio.CancelledError:
             now_ns = self._engine.now_ns()
-            gone = Receipt(job, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns)
+            gone = Receipt(whole, State.DROPPED, Reason.CANCELLED, "the client went away", now_ns)
             self.ended(gone, handed_in_ns)
-            self.statistics.failed(job, now_ns)
+            self.statistics.failed(whole, now_ns)
             raise
-        except MoselError:
-            self.history.failed(job)
+        except RefusedError:
+            self._offers.put_back(place)
             self.statistics.failed(job, self.now_ns())
             raise
+        except ExecutionError as error:
+            return Answer(failure(job, error, self.now_ns()), None)
 
     def ended(self, receipt: Receipt, handed_in_ns: int | None = None) -> Choice:
         """Take down what became of a job, and return why it ran in its modes."""

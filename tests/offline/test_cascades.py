@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mosel.core.tables import Mode
 from mosel.offline.accuracy import Judged
-from mosel.offline.cascades import LEAST_SAMPLES, MOST, Candidate, Subject, find_cascades, thinned
+from mosel.offline.cascades import LEAST_SAMPLES, MOST, Candidate, Subject, find_cascades, pays, thinned
 
 COUNT = 1000
 LATENCY_MS = {"text": 1.0, "text+audio": 10.0}
@@ -151,3 +151,14 @@ def test_the_cost_with_length_buckets_is_their_mean() -> None:
 def replace_judged(judged: Judged, confidence: NDArray[np.float64] | None, problem: str = "") -> Judged:
     """The same scores with another confidence."""
     return Judged(judged.scores, confidence, problem)
+
+
+def test_a_cascade_pays_as_long_as_its_stages_cost_less_than_a_mix() -> None:
+    """Where the first stage's latency rises the same accuracy is to be had by a mix of modes as cheaply."""
+    found, _ = find_cascades(subjects())
+    modes = {name: one.mode for name, one in subjects().items()}
+    modes["text"] = replace(modes["text"], accuracy=0.945)
+    modes["text+audio"] = replace(modes["text+audio"], accuracy=0.995)
+    assert all(pays(cascade, modes) for cascade in found)
+    slow = replace(modes["text"], latency_s=[0.0095, 0.019])
+    assert not any(pays(cascade, {**modes, "text": slow}) for cascade in found)

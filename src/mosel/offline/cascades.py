@@ -33,6 +33,11 @@ SHARES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
 RATIO = 1.1
 """How many times as many errors a cheaper cascade has to make to be kept beside; more where many would be."""
 
+PART = 0.8
+"""At what part of the cost of a mix of modes a cascade has to be as accurate. Costs are those of full batches,
+and the second stage's are not always full: one that saves less would cost what it saves.
+"""
+
 MOST = 8
 """How many cascades are kept."""
 
@@ -50,10 +55,7 @@ class Subject:
     @property
     def cost(self) -> float:
         """The least share of a batch that a request takes, in seconds."""
-        rows = (
-            self.mode.latency_s if isinstance(self.mode.latency_s[0], list | tuple) else [self.mode.latency_s]
-        )
-        return float(np.mean([min(took / size for size, took in enumerate(row, start=1)) for row in rows]))
+        return _cost(self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,17 @@ def find_cascades(subjects: Mapping[str, Subject]) -> tuple[tuple[Cascade, ...],
     if problem := next(_problems(subjects), ""):
         return (), problem
     static = [(subject.cost, metric_of(subject.calibration.scores)) for subject in subjects.values()]
-    found = thinned([one for one in _candidates(subjects) if one.accuracy > _mixed(static, one.cost)])
+    found = thinned([one for one in _candidates(subjects) if one.accuracy > _mixed(static, one.cost / PART)])
     measured = [_measured(one, subjects) for one in found]
-    kept = tuple(cascade for cascade in measured if cascade and _pays(cascade, subjects))
-    return kept, "" if kept else "no cascade is more accurate than a mix of modes at the same cost"
+    tested = {name: (one.cost, metric_of(one.test.scores)) for name, one in subjects.items()}
+    kept = tuple(cascade for cascade in measured if cascade and _pays(cascade, tested))
+    return kept, "" if kept else f"no cascade is as accurate as a mix of modes at {PART:g} of its cost"
+
+
+def pays(cascade: Cascade, modes: Mapping[str, Mode]) -> bool:
+    """Return whether a cascade is worth keeping at what these modes, by name, cost and reach."""
+    static = {name: (_cost(mode), mode.accuracy) for name, mode in modes.items()}
+    return _pays(cascade, static)
 
 
 def thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -157,12 +166,19 @@ def _measured(one: Candidate, subjects: Mapping[str, Subject]) -> Cascade | None
     )
 
 
-def _pays(cascade: Cascade, subjects: Mapping[str, Subject]) -> bool:
-    """Whether the cascade holds on the test split what it was chosen for."""
-    first, last = (subjects[name] for name in cascade.stages)
-    static = [(subject.cost, metric_of(subject.test.scores)) for subject in subjects.values()]
-    cost = first.cost + cascade.escalated * last.cost
-    return 0 < cascade.escalated < 1 and cascade.accuracy > _mixed(static, cost)
+def _pays(cascade: Cascade, static: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether it holds on the test split what it was chosen for; `static` has cost and accuracy of each mode.
+
+    It counts no more than its last stage, as where it is used.
+    """
+    (first, _), (last, most) = (static[name] for name in cascade.stages)
+    cost, reached = first + cascade.escalated * last, min(cascade.accuracy, most)
+    return 0 < cascade.escalated < 1 and reached > _mixed(list(static.values()), cost / PART)
+
+
+def _cost(mode: Mode) -> float:
+    rows = mode.latency_s if isinstance(mode.latency_s[0], list | tuple) else [mode.latency_s]
+    return float(np.mean([min(took / size for size, took in enumerate(row, start=1)) for row in rows]))
 
 
 def _knots(first: Judged, last: Judged, threshold: float) -> tuple[tuple[float, float, float], ...]:

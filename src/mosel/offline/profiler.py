@@ -17,6 +17,7 @@ from mosel.core.tables import Mode, Profile, write_profile
 from mosel.core.types import mode_name
 from mosel.models.base import Model, Samples
 from mosel.offline.accuracy import Accuracy
+from mosel.offline.cascades import pays
 from mosel.offline.recheck import moved_modes
 from mosel.offline.samples import load_samples
 from mosel.offline.session import Session, session
@@ -225,13 +226,14 @@ def _kept(run: Session, previous: Profile | None, say: Say) -> dict[Column, Accu
 def _cascades(
     run: Session, modes: Mapping[Column, Mode], kept_from: Profile | None, say: Say
 ) -> tuple[tuple[Cascade, ...], dict[str, str]]:
-    """Return the cascades, those of `kept_from` where accuracies are its; where there is none, why."""
+    """Return the cascades, those of `kept_from` that still pay where accuracies are its; if none, why."""
     if kept_from is not None:
         columns = {kept_from.name_of(mode): column for column, mode in by_column(kept_from).items()}
+        named = {name: modes[column] for name, column in columns.items() if column in modes}
         found = [
-            structs.replace(cascade, latency_s=tuple(modes[columns[name]].latency_s for name in cascade.stages))
+            structs.replace(cascade, latency_s=tuple(named[name].latency_s for name in cascade.stages))
             for cascade in kept_from.cascades
-            if all(columns[name] in modes for name in cascade.stages)
+            if all(name in named for name in cascade.stages) and pays(cascade, named)
         ]
         return tuple(found), {key: why for key, why in (kept_from.extra or {}).items() if key == NO_CASCADES}
     cascades, why = run.cascades(modes)

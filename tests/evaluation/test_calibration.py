@@ -48,3 +48,9 @@ def test_batches_of_one_size_tell_no_overhead() -> None:
     found = calibrated(same, TABLE)
     assert found.overhead_ns == 0
     assert found.slower == pytest.approx(1.5)
+
+
+def test_where_no_batch_is_done_the_profile_stands() -> None:
+    """A run in which nothing ran departs in nothing from its profile."""
+    lost = BatchResult(0, 0, 0, NS_PER_MS, FULL, 1, (("j", 1),), done=False)
+    assert calibrated([lost], TABLE).conditions() == Conditions()

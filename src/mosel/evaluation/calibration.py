@@ -38,13 +38,15 @@ class Calibration:
 
 
 def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
-    """Return what the batches took, of which there is at least one that is done.
+    """Return what the batches took that are done; where none is, what the profile says.
 
     The overhead is where the line of least squares through all batches (taken over profiled) begins; each
     mode's scale keeps its total. Misses are weighed by how long batches are: that a short one had to wait for
     the machine is not taken for noise on all.
     """
     done = [batch for batch in batches if batch.done]
+    if not done:
+        return Calibration({}, 0, 0.0, 1.0)
     taken_ns: Floats = np.array([batch.finish_ns - batch.start_ns for batch in done], np.float64)
     profiled_ns: Floats = np.array([profiled_s(batch, profile) for batch in done], np.float64) * NS_PER_S
     overhead_ns = _overhead_ns(taken_ns, profiled_ns)

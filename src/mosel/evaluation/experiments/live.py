@@ -68,8 +68,12 @@ class Compared:
         return (self.name, self.policy, self.seed, self.live.requests, *found, *numbers)
 
     def gap(self, simulated: Summary) -> tuple[float, float, float]:
-        """Return live less simulated: points of violation ratio, percent of throughput, points of accuracy."""
-        accuracies = (self.live.accuracy or 0.0) - (simulated.accuracy or 0.0)
+        """Return live less simulated: points of violation ratio, percent of throughput, points of accuracy.
+
+        Where either served nothing on time there are no accuracies to compare, and the last is 0.
+        """
+        both = self.live.accuracy, simulated.accuracy
+        accuracies = 0.0 if both[0] is None or both[1] is None else both[0] - both[1]
         rates = self.live.throughput_rps / max(simulated.throughput_rps, 1e-9)
         ratios = self.live.violation_ratio - simulated.violation_ratio
         return 100 * ratios, 100 * (rates - 1), 100 * accuracies

@@ -17,7 +17,7 @@ from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
 from mosel.online import ray_channel
 from mosel.online.engine import Engine
-from mosel.online.events import WorkerLost
+from mosel.online.events import Dispatch, WorkerLost
 from mosel.online.ray_channel import RayChannel, ask_for_nodes, check_room, cluster, ray_channels
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
@@ -131,6 +131,37 @@ async def test_an_actor_that_hangs_is_killed_and_replaced() -> None:
         assert await outcome(bad) == (State.FAILED, Reason.WORKER_LOST)
         assert "was not answered within 3 s" in bad.result().receipt.detail
         assert (await outcome(ask(running, 4)))[0] is State.SERVED
+
+
+async def test_a_straggler_gets_less_and_no_expired_work_runs() -> None:
+    """An actor that is stopped four fifths of the time: the other one takes over, each job has one outcome."""
+    journal: list[Entry] = []
+    async with engine(TWO, journal) as running:
+        [slow, _] = pids(running)
+        over = asyncio.Event()
+        stopping = asyncio.create_task(_hold_up(slow, over))
+        answers = []
+        for i in range(150):
+            answers.append(ask(running, *range(1 + i % 4), slo_s=0.5))
+            await asyncio.sleep(0.005)
+        found = [(await outcome(answer))[0] for answer in answers]
+        over.set()
+        await stopping
+    assert set(found) <= {State.SERVED, State.LATE, State.DROPPED, State.REJECTED}
+    assert found.count(State.SERVED) > 30
+    due_ns = {answer.result().receipt.job.id: answer.result().receipt.job.deadline_ns for answer in answers}
+    sent = [(e.now_ns, action.batch) for e in journal for action in e.actions if isinstance(action, Dispatch)]
+    assert all(now_ns <= due_ns[part.job] for now_ns, batch in sent for part in batch.parts)
+    assert sum(batch.worker == 0 for _, batch in sent) < sum(batch.worker == 1 for _, batch in sent)
+
+
+async def _hold_up(pid: int, over: asyncio.Event) -> None:
+    """Let a process run a fifth of the time."""
+    while not over.is_set():
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(0.02)
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(0.005)
 
 
 async def test_actors_are_added_and_removed_under_load() -> None:

@@ -1,17 +1,22 @@
 """A cluster of two nodes, two raylets on this machine, that runs already when the server comes."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
 from mosel.core.states import State
+from mosel.core.types import Job
 from mosel.online.engine import Engine
-from mosel.online.ray_channel import ask_for_nodes, cluster, ray_channels
+from mosel.online.ray_channel import RayChannel, ask_for_nodes, cluster, ray_channels
 from mosel.online.serving import EngineConfig
 from tests.process.test_engine import QUICK, ask, outcome, served, until
 
@@ -23,13 +28,16 @@ pytestmark = [
 ]
 
 TWO = EngineConfig(workers=2, patience=QUICK)
+STORE_BYTES = 80 << 20
+"""As little as Ray allows."""
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """Two nodes with one CPU each."""
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    found.add_node(num_cpus=1)
+    store = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
+    found = Cluster(initialize_head=True, head_node_args=store)
+    found.add_node(**store)
     yield found
     found.shutdown()
 
@@ -82,6 +90,60 @@ def test_a_worker_waits_for_its_node_and_the_others_serve(nodes: Any) -> None:
     """Added before there is room, it is ready when the node has come; it drains before it goes."""
     with cluster(nodes.address, TWO):
         asyncio.run(serve_while_a_node_comes(nodes))
+
+
+async def serve_more_than_the_store_holds() -> None:
+    """Have twice as much under way as there is room for in the object store."""
+    models = [served("mirror")]
+    running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
+    await running.start()
+    values = np.arange(4 << 20, dtype=np.float32).reshape(4, 1 << 20) / (4 << 20)
+    now_ns = running.now_ns()
+    jobs = [Job(f"big{n}", "obedient", 4, 0.5, now_ns, now_ns + to_ns(60)) for n in range(8)]
+    answers = [running.post(job, {"plain": values}) for job in jobs]
+    for answer in answers:
+        async with asyncio.timeout(60):
+            found = await answer
+        assert found.receipt.outcome in (State.SERVED, State.FAILED)
+        if found.outputs is not None:
+            np.testing.assert_array_equal(found.outputs["doubled"], values * 2)
+    small = Job("small", "obedient", 1, 0.5, now_ns, now_ns + to_ns(90))
+    assert (await running.submit(small, {"plain": values[:1, :3]})).receipt.outcome is State.SERVED
+    await running.stop()
+
+
+def test_an_object_store_that_is_full_loses_no_job(nodes: Any) -> None:
+    """What does not fit is spilled or fails: each job has one outcome, and later ones are served."""
+    with cluster(nodes.address, TWO):
+        asyncio.run(serve_more_than_the_store_holds())
+
+
+async def serve_through_a_restart_of_the_head(nodes: Any) -> None:
+    """Kill what the head knows the cluster by, start it anew, and lose an actor after that."""
+    models = [served()]
+    running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
+    await running.start()
+    answers = [ask(running, 1, 2, 3, slo_s=60) for _ in range(30)]
+    await asyncio.to_thread(nodes.head_node.kill_gcs_server)
+    answers += [ask(running, 1, 2, 3, slo_s=60) for _ in range(30)]
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(nodes.head_node.start_gcs_server)
+    answers += [ask(running, 1, 2, 3, slo_s=60) for _ in range(30)]
+    assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+    channel = running.staff.channels[0]
+    assert isinstance(channel, RayChannel)
+    assert channel.pid is not None
+    os.kill(channel.pid, signal.SIGKILL)
+    await until(lambda: running.snapshot().lost_workers >= 1)
+    answers = [ask(running, 1, 2, 3, slo_s=60) for _ in range(10)]
+    assert {(await outcome(answer))[0] for answer in answers} == {State.SERVED}
+    await running.stop()
+
+
+def test_a_head_that_is_restarted_takes_no_job_with_it(nodes: Any) -> None:
+    """The actors that there are serve on, without it and after it."""
+    with cluster(nodes.address, TWO):
+        asyncio.run(serve_through_a_restart_of_the_head(nodes))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mosel.core.errors import ExecutionError, UsageError
 from mosel.core.files import allow_open_files, write_atomic
 from mosel.core.states import OUTCOMES
 from mosel.evaluation.chaos.campaign import Campaign, run_campaign
+from mosel.frontend.config import ENGINES
 
 
 def chaos(
@@ -24,6 +25,7 @@ def chaos(
     seed: int = 0,
     rate: float = 100.0,
     workers: int = 1,
+    engine: str = "local",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     quiet: bool = False,
 ) -> None:
@@ -41,6 +43,7 @@ def chaos(
         seed: of the whole: which faults, when, and what load.
         rate: jobs a second.
         workers: worker processes of the server.
+        engine: what they stand on: local, or ray.
         output: a JSON file for the tally; by default it goes to standard output.
         quiet: print no progress and no table.
     """
@@ -51,7 +54,9 @@ def chaos(
         )
     allow_open_files()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # lest its server outlives it
-    found = _with_progress(seeds, seed, rate, workers, quiet)
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r} is not known; expected one of {', '.join(ENGINES)}")
+    found = _with_progress(seeds, seed, rate, workers, quiet, engine)
     if not quiet:
         Console(stderr=True).print(_table(found))
     _write(_as_json(found, seed), output)
@@ -61,12 +66,12 @@ def chaos(
         raise ExecutionError("; ".join([*found.problems[:3], *never]))
 
 
-def _with_progress(seeds: int, seed: int, rate: float, workers: int, quiet: bool) -> Campaign:
+def _with_progress(seeds: int, seed: int, rate: float, workers: int, quiet: bool, engine: str) -> Campaign:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("chaos", total=seeds)
-        return asyncio.run(run_campaign(seeds, seed, rate, workers, lambda _: progress.advance(task)))
+        return asyncio.run(run_campaign(seeds, seed, rate, workers, lambda _: progress.advance(task), engine))
 
 
 def _table(found: Campaign) -> Table:

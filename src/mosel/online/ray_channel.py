@@ -168,9 +168,8 @@ class _Life:
 
     async def begin(self) -> wire.StartFailed | None:
         """Place the actor and wait until it is warm; return why it will not be, if so."""
-        options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._demands}
-        self._actor = ray.remote(RayWorker).options(**options).remote(self._start)
         try:
+            self._actor = await asyncio.to_thread(self._place)  # it waits for the head, which may be away
             self.pid = await self._actor.pid.remote()
             problem: wire.StartFailed | None = await self._actor.warm_up.remote()
         except RayError as error:
@@ -178,6 +177,10 @@ class _Life:
         self._keep(self._wait_for_end())
         self._keep(self._listen())
         return problem
+
+    def _place(self) -> Any:
+        options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._demands}
+        return ray.remote(RayWorker).options(**options).remote(self._start)
 
     def send(self, work: Work) -> None:
         """Put the tensors where the actor finds them and ask it to run the batch."""

@@ -21,8 +21,6 @@ from mosel.models import faulty
 LOAD_S = 0.5
 """How long a seed's load lasts at least."""
 
-ANSWER_LIMIT_S = 15.0
-SETTLE_LIMIT_S = 5.0
 PER_SEED = 2
 LAST_LINES = 5
 
@@ -75,7 +73,12 @@ def draw(seeds: int, seed: int) -> list[tuple[str, ...]]:
 
 
 async def run_campaign(
-    seeds: int, seed: int, rate: float, workers: int, on_seed: Callable[[Campaign], None]
+    seeds: int,
+    seed: int,
+    rate: float,
+    workers: int,
+    on_seed: Callable[[Campaign], None],
+    engine: str = "local",
 ) -> Campaign:
     """Run so many seeds.
 
@@ -85,13 +88,14 @@ async def run_campaign(
         rate: jobs a second.
         workers: worker processes of the server.
         on_seed: is told after each.
+        engine: what its workers stand on.
 
     Raises:
         NotReadyError: a server does not start.
     """
     found, began_s = Campaign(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mosel-chaos-") as folder:
-        server = Server(Path(folder), workers)
+        server = Server(Path(folder), workers, engine=engine)
         runner = _Runner(server, found, rate)
         try:
             for number, faults in enumerate(draw(seeds, seed)):
@@ -154,7 +158,7 @@ class _Runner:
     async def _ready(self, rng: np.random.Generator) -> Scene:
         if self._scene is None:
             await self._server.start()
-            limit = aiohttp.ClientTimeout(total=ANSWER_LIMIT_S)
+            limit = aiohttp.ClientTimeout(total=self._server.limits.answer)
             session = aiohttp.ClientSession(timeout=limit, connector=aiohttp.TCPConnector(limit=0))
             room = [size for size in (8, 4, 2, 1) if size < faulty.MAX_BATCH]
             self._scene = Scene(self._server, session, Sender(session, self._server.url), rng, room)
@@ -219,7 +223,7 @@ async def _send_jobs(
 
 async def _settled(scene: Scene) -> list[str]:
     """Return what does not come out even once the server has noticed everything."""
-    until_s = time.monotonic() + SETTLE_LIMIT_S
+    until_s = time.monotonic() + scene.server.limits.settle
     while True:
         metrics = await read_metrics(scene.session, scene.server.url)
         problems = scene.sender.tally.problems(metrics.tally())

@@ -21,9 +21,6 @@ from mosel.evaluation.chaos.server import Metrics, Server, all_gone, read_metric
 from mosel.models import faulty
 from mosel.models.faulty import Fault
 
-NOTICED_S = 8.0
-"""How long a fault may take to be noticed. A job may be given up before it does harm; then another tries."""
-
 SLOW_S = 0.4
 
 
@@ -89,7 +86,7 @@ async def out_of_memory(scene: Scene) -> bool:
     if not scene.room:
         return False
     most = scene.room.pop(0)
-    until_s = time.monotonic() + NOTICED_S
+    until_s = time.monotonic() + scene.server.limits.noticed
     while time.monotonic() < until_s:
         job = scene.sender.send(faulty.MAX_BATCH, Fault.MEMORY, most, accuracy_slo=0.95, slo_ms=2000.0)
         reply = await job
@@ -101,7 +98,7 @@ async def out_of_memory(scene: Scene) -> bool:
 
 async def device_slowed(scene: Scene) -> bool:
     """The device takes three times as long for a while: receipts show it, and jobs are answered."""
-    limit_s = time.monotonic() + NOTICED_S
+    limit_s = time.monotonic() + scene.server.limits.noticed
     while time.monotonic() < limit_s:
         await scene.sender.send(1, Fault.SLOW, SLOW_S, slo_ms=1000.0)
         if await _slow_batches(scene) >= 3:
@@ -136,7 +133,7 @@ async def terminated(scene: Scene) -> bool:
     """SIGTERM under load: what was accepted is answered, and the server ends by itself."""
     workers = scene.server.workers()
     status = await scene.server.end(signal.SIGTERM)
-    gone = await all_gone(workers)
+    gone = await all_gone(workers, scene.server.limits.gone)
     if status != 0 or not gone:
         scene.problems.append(f"after SIGTERM: exit status {status}, workers {'gone' if gone else 'left over'}")
     return status == 0 and gone
@@ -146,7 +143,7 @@ async def server_killed(scene: Scene) -> bool:
     """SIGKILL under load: its workers end too, and another server takes its port."""
     workers = scene.server.workers()
     status = await scene.server.end(signal.SIGKILL)
-    gone = await all_gone(workers)
+    gone = await all_gone(workers, scene.server.limits.gone)
     if not gone:
         scene.problems.append("after SIGKILL: workers are left over")
     return status == -signal.SIGKILL and gone
@@ -173,7 +170,7 @@ FAULTS: dict[str, Inject] = {
 
 async def _told(scene: Scene, fault: Fault, words: str, slo_ms: float = 500.0) -> bool:
     """Send a job that does harm; whether its answer says so."""
-    until_s = time.monotonic() + NOTICED_S
+    until_s = time.monotonic() + scene.server.limits.noticed
     while time.monotonic() < until_s:
         reply = await scene.sender.send(int(scene.rng.integers(1, 4)), fault, slo_ms=slo_ms)
         if reply is not None and words in reply.error:
@@ -196,7 +193,7 @@ async def _slow_batches(scene: Scene) -> int:
 
 async def _counts_as_dropped(scene: Scene) -> bool:
     """Whether the server counts more jobs as dropped than it told clients."""
-    until_s = time.monotonic() + NOTICED_S / 5
+    until_s = time.monotonic() + scene.server.limits.noticed / 5
     while time.monotonic() < until_s:
         if (await scene.metrics()).tally()["dropped"] > scene.sender.tally.answered["dropped"]:
             return True
@@ -205,7 +202,7 @@ async def _counts_as_dropped(scene: Scene) -> bool:
 
 
 async def _grows(scene: Scene, name: str, before: int) -> bool:
-    until_s = time.monotonic() + NOTICED_S
+    until_s = time.monotonic() + scene.server.limits.noticed
     while time.monotonic() < until_s:
         if (await scene.metrics()).total(name) > before:
             return True

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -17,10 +18,33 @@ from mosel.evaluation.server_process import ServerProcess
 from mosel.models import faulty
 from mosel.runtime.device import describe
 
-HANG_S = 0.4
-"""A batch without an answer for this long has hung its worker."""
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may take with an engine, in seconds.
+
+    Attributes:
+        hang: a batch without an answer for this long has hung its worker.
+        noticed: a fault. A job may be given up before it does harm; then another tries.
+        answer: an answer.
+        settle: until the server has noticed everything.
+        gone: until workers are gone after their server.
+    """
+
+    hang: float
+    noticed: float
+    answer: float
+    settle: float
+    gone: float
+
+
+LIMITS = {"local": Limits(0.4, 8.0, 15.0, 5.0, 5.0), "ray": Limits(2.0, 60.0, 60.0, 20.0, 30.0)}
+"""A new actor takes seconds where a new process takes a fraction of one."""
 
 DRAIN_S = 1.0
+ACTOR = "ray::RayWorker"
+"""What Ray calls the process of a worker."""
+
 WORD = "mosel.models.faulty:model"
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
@@ -35,14 +59,21 @@ class Server(ServerProcess):
         folder: for its profile and configuration.
         workers: how many worker processes it has.
         settings: more of its configuration, as TOML.
+        engine: what its workers stand on.
+
+    Attributes:
+        limits: how long things may take.
     """
 
-    def __init__(self, folder: Path, workers: int, settings: str = "") -> None:
+    def __init__(self, folder: Path, workers: int, settings: str = "", engine: str = "local") -> None:
         paths = folder / "profile.json", folder / "mosel.toml"
         super().__init__((WORD, "--profile", str(paths[0]), "--config", str(paths[1])))
         self.starts = 0
         write_profile(profile(), paths[0])
-        chosen = f"hang_s = {HANG_S}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
+        self._engine = engine
+        self.limits = LIMITS[engine]
+        chosen = f'engine = "{engine}"\n'
+        chosen += f"hang_s = {self.limits.hang}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
         write_atomic(paths[1], chosen)
 
     async def start(self) -> None:
@@ -56,7 +87,11 @@ class Server(ServerProcess):
 
     def workers(self) -> list[int]:
         """Return the process ids of its workers."""
-        return _children(self.pid) if self.runs else []
+        if not self.runs:
+            return []
+        if self._engine == "ray":
+            return [pid for pid in _descendants(self.pid) if _word(pid).startswith(ACTOR)]
+        return _children(self.pid)
 
     def final_tally(self) -> Counter[str] | None:
         """Return what it says at its end that became of its jobs, as `Metrics.tally`; None if it is silent."""
@@ -95,7 +130,7 @@ async def read_metrics(session: aiohttp.ClientSession, url: str) -> Metrics:
         return Metrics(await response.text())
 
 
-async def all_gone(pids: Sequence[int], limit_s: float = 5.0) -> bool:
+async def all_gone(pids: Sequence[int], limit_s: float) -> bool:
     """Wait until these processes are no more; whether they went in time."""
     until_s = time.monotonic() + limit_s
     while any(_lives(pid) for pid in pids):
@@ -136,6 +171,21 @@ def _children(pid: int) -> list[int]:
             if int(fields[1]) == pid and fields[0] != "Z":
                 found.append(int(path.parent.name))
     return sorted(found)
+
+
+def _descendants(pid: int) -> list[int]:
+    found, ahead = [], [pid]
+    while ahead:
+        own = _children(ahead.pop())
+        found += own
+        ahead += own
+    return sorted(found)
+
+
+def _word(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
 
 
 def _lives(pid: int) -> bool:

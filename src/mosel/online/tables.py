@@ -33,7 +33,7 @@ FAR, FAR_OVERHEAD_NS, FAR_PAUSE_NS = 0.25, 1_000_000, 50_000_000
 """Those that moved by more than this are taken over after a shorter pause."""
 
 MOST_KNOWN = 20_000
-"""How many strategies' latencies are kept to be looked up again."""
+"""How many strategies, and latencies of strategies, are kept to be looked up again."""
 
 __all__ = ["NO_STRATEGY", "ModelTable", "Strategy", "point"]
 
@@ -161,6 +161,8 @@ class ModelTable:
         """Return one point of one of its frontiers as a strategy."""
         found = self._points.get((frontier, index))
         if found is None:
+            if len(self._points) >= MOST_KNOWN:
+                self._points.clear()
             found = self._points[frontier, index] = point(frontier, index)
         return found
 

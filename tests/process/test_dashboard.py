@@ -38,7 +38,7 @@ async def test_the_page_shows_what_the_metrics_say(server: Server, tmp_path: Pat
         await shown(page, "total-arrived", "7")
         for outcome in OUTCOMES:
             wanted = metric(server, f'mosel_requests_total{{model="small",outcome="{outcome}"}}')
-            assert await text(page, f"total-{outcome}") == str(int(wanted)), outcome
+            await shown(page, f"total-{outcome}", str(int(wanted)))
         assert await text(page, "queued") == str(int(metric(server, "mosel_queued_jobs"))) == "0"
         told = await page.evaluate("document.getElementById('decisions').innerText")
         assert "text+sound" in told

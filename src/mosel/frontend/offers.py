@@ -11,21 +11,26 @@ be asked for in two steps (`steps.py`): `Held.wanted` is the only thing that an 
 
 import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
 from mosel.core.clock import to_ns, to_s
 from mosel.core.errors import GoneError, InputError, RefusedError
 from mosel.core.tables import Profile
 from mosel.core.types import ACCURACY_TOLERANCE, Job
-from mosel.frontend.steps import First
+from mosel.frontend.steps import First, Steps
 from mosel.models.base import Model
+from mosel.online.answers import Answer
 from mosel.online.columns import CascadeColumn, cascade_columns
+
+OFFER = "offer"
+"""The parameter of an inference request that names the offer whose tensors it brings."""
 
 LONGEST_HOLD_S = 10.0
 MOST_HELD = 10_000
@@ -192,6 +197,36 @@ def told(held: Held, model: Model, now_ns: int) -> dict[str, object]:
         "hold_ms": 1000 * to_s(held.until_ns - now_ns),
     }
     return found if held.first is None else {**found, "requests": held.first.rows}
+
+
+def check_upload(held: Held, parameters: Mapping[str, object]) -> None:
+    """Check that an upload names its offer and says nothing else.
+
+    Raises:
+        InputError: it has further parameters.
+    """
+    found = {key: value for key, value in parameters.items() if key != OFFER}
+    tenant = found.pop("tenant", held.job.tenant)
+    if found or tenant != held.job.tenant:
+        raise InputError(
+            f"parameter {next(iter(found), 'tenant')!r}: an offer's own parameters stand; leave it out"
+        )
+
+
+def after(
+    held: Held, inputs: Mapping[str, NDArray[Any]], answer: Answer, steps: Steps, offers: Offers, now_ns: int
+) -> Answer | Held:
+    """Return the answer to an offered job after one of its steps; or its place, held on for the next."""
+    if held.first is not None:
+        return steps.together(held.first, answer, now_ns)
+    assert held.column is not None
+    if answer.outputs is None:
+        return Answer(replace(answer.receipt, job=held.job), None)
+    first = steps.judge(held.job, held.column, inputs, answer)
+    if not first.unsure:
+        return steps.sure(first)
+    further = offers.hold_on(held, first, steps.last_job(first), now_ns)
+    return further or steps.as_it_is(first, None, now_ns)
 
 
 def uploaded(held: Held, brought: Job) -> Job:

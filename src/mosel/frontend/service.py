@@ -11,11 +11,10 @@ from dataclasses import replace
 
 from mosel import __version__
 from mosel.core.clock import to_s
-from mosel.core.errors import ExecutionError, InputError, RefusedError, UnknownModelError
+from mosel.core.errors import ExecutionError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
 from mosel.core.types import Job, Receipt
-from mosel.frontend.agreement import LiveAgreement
-from mosel.frontend.answered import Answered, FeedbackBody, counted
+from mosel.frontend.answered import Answered, FeedbackBody
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.bodies import Bodies
 from mosel.frontend.calls import Call
@@ -23,25 +22,20 @@ from mosel.frontend.checks import Checked, Checker, Limits
 from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
 from mosel.frontend.endings import Ended, Watcher
-from mosel.frontend.feedback import LiveAccuracy
 from mosel.frontend.history import History
 from mosel.frontend.metadata import metadata
 from mosel.frontend.metrics import Metrics
-from mosel.frontend.offers import Held, OfferBody, Offers, told, uploaded
+from mosel.frontend.offers import OFFER, Held, OfferBody, Offers, after, check_upload, told, uploaded
 from mosel.frontend.quotas import Quotas
-from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.repository import Repository
 from mosel.frontend.running import Cancellable, Engine, Outcome, Running, Tell, awaited, chosen, failure
-from mosel.frontend.shadows import Shadows
-from mosel.frontend.standing import Entry, drifted, standing
+from mosel.frontend.seen import Seen
+from mosel.frontend.standing import drifted
 from mosel.frontend.statistics import Statistics
 from mosel.frontend.steps import Steps
 from mosel.models.base import Model
 from mosel.online.answers import Answer, Live
 from mosel.online.serving import ServedModel
-
-OFFER = "offer"
-"""The parameter of an inference request that names the offer whose tensors it brings."""
 
 EXTENSIONS = (
     "binary_tensor_data",
@@ -94,17 +88,10 @@ class Service:
         self._numbers = itertools.count(1)
         self._best = Best(one.profile for one in self._served.values())
         self.answered = Answered()
-        self._live_accuracy = LiveAccuracy(one.profile for one in self._served.values())
-        self._reliability = Reliability(one.profile for one in self._served.values())
-        self._agreement = LiveAgreement(one.profile for one in self._served.values())
-        live = self._live_accuracy.estimates, self._agreement.estimates
+        self._seen = Seen(served, engine, shadow_share)
+        live = self._seen.accuracy.estimates, self._seen.agreement.estimates
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, *live)
         self.history = History(engine.now_ns)
-        self._shadows = (
-            Shadows(served, shadow_share, engine.submit, engine.snapshot, engine.now_ns, self._agreement)
-            if shadow_share
-            else None
-        )
         self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
         self.statistics = Statistics(self._served)
         self.bodies = Bodies(self.limits)
@@ -134,7 +121,7 @@ class Service:
             UnknownModelError: there is no such model or version.
         """
         served = self._find(name, version)
-        return metadata(served, drifted(self._standing(name)), self._settings)
+        return metadata(served, drifted(self._seen.standing(name)), self._settings)
 
     def model_ready(self, name: str, version: str = "") -> bool:
         """Return whether the model takes jobs now.
@@ -230,8 +217,7 @@ class Service:
 
     def saw(self, checked: Checked, answer: Answer) -> None:
         """Let a job that has its answer be compared with the most accurate mode, if that is wanted."""
-        if self._shadows is not None:
-            self._shadows.saw(answer.receipt, checked.inputs, answer.outputs)
+        self._seen.answered(answer.receipt, checked.inputs, answer.outputs)
 
     def withdraw(self, live: Live) -> None:
         """Let the engine run a job no more."""
@@ -251,7 +237,7 @@ class Service:
                 running = self.answered.follow(call.id, checked.job, running)
             answer = await running
         if held is not None:
-            further = self._after(held, checked, answer)
+            further = after(held, checked.inputs, answer, self._steps, self._offers, self.now_ns())
             if isinstance(further, Held):
                 return Outcome(answer.receipt, None, further=self._held(further, served.model, self.now_ns()))
             answer = further
@@ -299,12 +285,7 @@ class Service:
         """
         self._find(name, "")
         modes = self.answered.take(name, body)
-        found = counted(modes)
-        for mode, score in zip(modes, body.scores, strict=True):
-            if isinstance(mode, Judged):
-                self._reliability.note(name, mode, float(score))
-            elif mode in found:
-                self._live_accuracy.note(name, mode, float(score))
+        found = self._seen.scored(name, modes, body.scores)
         left_out = len(modes) - sum(found.values())
         return {"model_name": name, "id": body.id, "counted": found, "left_out": left_out}
 
@@ -315,8 +296,8 @@ class Service:
             UnknownModelError: there is no such model or version.
         """
         metric = self._find(name, version).profile.metric
-        cascades = self._reliability.of_model(name)
-        return {"model_name": name, "metric": metric, "modes": self._seen(name), "cascades": cascades}
+        modes, cascades = self._seen.of_model(name), self._seen.cascades(name)
+        return {"model_name": name, "metric": metric, "modes": modes, "cascades": cascades}
 
     def close(self) -> None:
         """Give every offer that is still open its outcome: the server has stopped, and no tensors will come."""
@@ -343,12 +324,7 @@ class Service:
 
         Where it goes in two steps, the job is that of one of these, and its offer is returned too.
         """
-        found = {key: value for key, value in call.parameters.items() if key != OFFER}
-        tenant = found.pop("tenant", held.job.tenant)
-        if found or tenant != held.job.tenant:
-            raise InputError(
-                f"parameter {next(iter(found), 'tenant')!r}: an offer's own parameters stand; leave it out"
-            )
+        check_upload(held, call.parameters)
         plain = replace(call, parameters={}, inputs=call.inputs + self._steps.kept(held.first))
         brought = self._checkers[name].check(plain, arrival_ns, held.job.id)
         job = uploaded(held, brought.job)
@@ -358,20 +334,6 @@ class Service:
         if held.column is not None:
             job = self._steps.first_job(job, held.column)
         return Checked(job, brought.inputs), held
-
-    def _after(self, held: Held, checked: Checked, answer: Answer) -> Answer | Held:
-        """Return the answer to an offered job after one of its steps; or its place, held on for the next."""
-        now_ns = self.now_ns()
-        if held.first is not None:
-            return self._steps.together(held.first, answer, now_ns)
-        assert held.column is not None
-        if answer.outputs is None:
-            return Answer(replace(answer.receipt, job=held.job), None)
-        first = self._steps.judge(held.job, held.column, checked.inputs, answer)
-        if not first.unsure:
-            return self._steps.sure(first)
-        further = self._offers.hold_on(held, first, self._steps.last_job(first), now_ns)
-        return further or self._steps.as_it_is(first, None, now_ns)
 
     def _arrived(self, job: Job) -> None:
         self.metrics.arrived(job)
@@ -385,17 +347,10 @@ class Service:
             ready=self._engine.ready,
             settings=self._settings,
             modes=self._modes,
-            profiles={name: self._standing(name) for name in self._served},
-            reliability={name: self._reliability.of_model(name) for name in self._served},
+            profiles={name: self._seen.standing(name) for name in self._served},
+            reliability={name: self._seen.cascades(name) for name in self._served},
             since_s=since_s,
         )
-
-    def _standing(self, name: str) -> list[Entry]:
-        return standing(name, self._seen(name), self._engine.snapshot().latency_ratios)
-
-    def _seen(self, name: str) -> list[dict[str, object]]:
-        entries = self._live_accuracy.of_model(name)
-        return [{**one, "agreement": self._agreement.entry(name, str(one["mode"]))} for one in entries]
 
     async def _run(self, checked: Checked, place: Held, handed_in_ns: int) -> Answer:
         """Let the engine run a job whose place was held; it is held on if the engine does not take the job."""

@@ -87,6 +87,16 @@ def test_requests_of_one_batch_are_gathered_from_several_receipts() -> None:
     assert (batch.id, batch.size, batch.jobs) == (7, 3, (("a", 2), ("b", 1)))
 
 
+def test_a_batch_is_of_the_length_bucket_of_its_jobs() -> None:
+    """As far as the workload says how long they are; a model without length buckets has none."""
+    replies = [served(0, batches=[(0, 1, 1, 5, 20)]), served(0, batches=[(1, 1, 1, 20, 62)])]
+    jobs = [replace(job("a"), length=51.0), job("b")]
+    _, batches = read_receipts(jobs, replies, {"m": (50.0, 100.0)})
+    assert [batch.bucket for batch in batches] == [1, None]
+    _, batches = read_receipts(jobs, replies, {"m": ()})
+    assert [batch.bucket for batch in batches] == [None, None]
+
+
 def test_a_job_dropped_while_it_ran_is_found_in_its_batch() -> None:
     """Requests of a shared batch that no receipt owns are those that the dropped job says were running."""
     earlier = served(0, batches=[(0, 3, 1, 5, 20), (1, 3, 1, 20, 62)])

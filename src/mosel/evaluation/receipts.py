@@ -5,6 +5,7 @@ finish = deadline − slack, as the server judged it. How jobs are sent is not k
 """
 
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +33,16 @@ class Sent:
     gave_up: bool = False
 
 
-def read_receipts(jobs: Sequence[Job], sent: Sequence[Sent]) -> tuple[list[JobResult], list[BatchResult]]:
-    """Return every job's row, in the workload's order, and every batch that the receipts name."""
+def read_receipts(
+    jobs: Sequence[Job], sent: Sequence[Sent], length_buckets: Mapping[str, Sequence[float]] | None = None
+) -> tuple[list[JobResult], list[BatchResult]]:
+    """Return every job's row, in the workload's order, and every batch that the receipts name.
+
+    Which length bucket a batch was of is known where the workload says how long its jobs are; `length_buckets`
+    are the upper limits of each model that has some.
+    """
     offset_ns = _clock_offset_ns(sent)
-    batches = _batches(jobs, sent, offset_ns)
+    batches = _batches(jobs, sent, offset_ns, length_buckets or {})
     modes = modes_run(batches)
     pairs = zip(jobs, sent, strict=True)
     return [
@@ -62,12 +69,15 @@ def _receipt(one: Sent) -> Mapping[str, Any]:
     return one.reply.receipt if one.reply else {}
 
 
-def _batches(jobs: Sequence[Job], sent: Sequence[Sent], offset_ns: int) -> list[BatchResult]:
+def _batches(
+    jobs: Sequence[Job], sent: Sequence[Sent], offset_ns: int, length_buckets: Mapping[str, Sequence[float]]
+) -> list[BatchResult]:
     told: dict[int, dict[str, Any]] = {}
     parts: dict[int, dict[str, int]] = {}
     for job, one in zip(jobs, sent, strict=True):
         for batch in _named_batches(one):
-            told[batch["id"]] = {**batch, "model": job.model}
+            bucket = _bucket(job, length_buckets.get(job.model, ()))
+            told[batch["id"]] = {**batch, "model": job.model, "bucket": bucket}
             parts.setdefault(batch["id"], {})[job.id] = batch["requests"]
     _place_unfinished(jobs, sent, told, parts)
     return [_batch_result(told[number], parts[number], offset_ns) for number in sorted(told)]
@@ -130,7 +140,14 @@ def _batch_result(batch: Mapping[str, Any], parts: Mapping[str, int], offset_ns:
         batch["size"],
         tuple(parts.items()),
         model=batch["model"],
+        bucket=batch["bucket"],
     )
+
+
+def _bucket(job: Job, limits: Sequence[float]) -> int | None:
+    if job.length is None or not limits:
+        return None
+    return min(bisect_left(limits, job.length), len(limits) - 1)
 
 
 def _job_result(job: Job, one: Sent, offset_ns: int, modes: Mapping[str, int]) -> JobResult:

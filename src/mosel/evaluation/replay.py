@@ -208,7 +208,8 @@ def _recorded(
     served: Mapping[str, Any],
     told: Mapping[str, Any] | None,
 ) -> Replayed:
-    rows, batches = read_receipts(workload.jobs, sent)
+    limits = {model.name: model.length_buckets for model in models}
+    rows, batches = read_receipts(workload.jobs, sent, limits)
     run = Run(
         policy=str(served.get("policy", "unknown")),
         workers=int(served.get("workers", 1)),

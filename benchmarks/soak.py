@@ -1,16 +1,18 @@
 """Memory, descriptors and processes of a server at full load: flat after the first minute, or a leak.
 
-    python benchmarks/soak.py [--minutes 10] [--quick]
+    python benchmarks/soak.py [--minutes 10] [--quick] [--write]
 
 It starts `mosel serve` on the faulty model of `mosel chaos` (asked for no faults), loads it from as many
 connections as keep it busy, and reads `/proc` of the server and its workers all the while. It fails if the
 resident memory of one of them, between the first minute's end and the run's, moves by more than 5%, or if
 descriptors, shared memory mappings or threads grow. `--quick` takes 20 seconds, the first quarter not counted,
-and judges nothing.
+and judges nothing. `--write` keeps the figures in docs/results/soak.json, for scripts/operations_page.py.
 """
 
 import argparse
 import asyncio
+import dataclasses
+import json
 import statistics
 import sys
 import tempfile
@@ -19,13 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+from _page import machine
 
+from mosel.core.files import write_atomic
 from mosel.evaluation.chaos.jobs import Sender
 from mosel.evaluation.chaos.server import Server
 
 CONNECTIONS = 16
 EVERY_S = 1.0
 ALLOWED = 0.05
+HANG_S = 30.0
+"""No worker is to be replaced on a machine that stands still for a moment."""
+
+FORMAT = "mosel.soak/1"
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "soak.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +48,37 @@ class Seen:
     shared: int
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A process over the run, once it had settled: resident memory then and at the end, and what grew."""
+
+    name: str
+    before_mib: float
+    after_mib: float
+    first: Seen
+    last: Seen
+    problems: tuple[str, ...]
+
+
 def main() -> None:
     """Run, print one line a process, and fail if one grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--write", action="store_true")
     words = parser.parse_args()
     seconds = 20.0 if words.quick else words.minutes * 60
     settle_s = seconds / 4 if words.quick else 60.0
     seen, jobs = asyncio.run(soak(seconds))
-    problems = [problem for name, series in seen.items() for problem in judge(name, series, settle_s)]
+    judged = [judge(name, series, settle_s) for name, series in seen.items()]
+    for one in judged:
+        print(said(one))
     print(f"{jobs:,} jobs in {seconds:.0f} s, {jobs / seconds:,.0f} a second")
+    if words.write:
+        told = {"format": FORMAT, **machine(), "seconds": seconds, "jobs": jobs, "connections": CONNECTIONS}
+        processes = [dataclasses.asdict(one) for one in judged]
+        write_atomic(RESULTS, json.dumps({**told, "processes": processes}, indent=1) + "\n")
+    problems = [problem for one in judged for problem in one.problems]
     if problems and not words.quick:
         sys.exit("; ".join(problems))
 
@@ -57,7 +86,7 @@ def main() -> None:
 async def soak(seconds: float) -> tuple[dict[str, list[Seen]], int]:
     """Load a server for so long; returns what was seen of each process, and how many jobs were answered."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), 1)
+        server = Server(Path(folder), 1, hang_s=HANG_S)
         await server.start()
         try:
             async with aiohttp.ClientSession() as session:
@@ -72,21 +101,27 @@ async def soak(seconds: float) -> tuple[dict[str, list[Seen]], int]:
     return seen, sender.tally.sent
 
 
-def judge(name: str, series: list[Seen], settle_s: float) -> list[str]:
-    """Print what was seen of a process after it had settled, and return what grew."""
+def judge(name: str, series: list[Seen], settle_s: float) -> Judged:
+    """Return what was seen of a process after it had settled, and what grew."""
     began_s = series[0].at_s
     settled = [one for one in series if one.at_s - began_s >= settle_s]
     part = max(1, len(settled) // 10)
     first, last = settled[:part], settled[-part:]
     before, after = (statistics.median(one.resident_mib for one in some) for some in (first, last))
     moved = after / before - 1
-    print(f"{name}: {before:.1f} to {after:.1f} MiB ({moved:+.1%}), {_counts(first[0])} to {_counts(last[-1])}")
     found = [f"{name}: memory moved by {moved:+.1%}"] * (abs(moved) > ALLOWED)
     for what in ("descriptors", "threads", "shared"):
         most = max(getattr(one, what) for one in first)
         if statistics.median(getattr(one, what) for one in last) > most:
             found.append(f"{name}: {what} grew")
-    return found
+    return Judged(name, before, after, first[0], last[-1], tuple(found))
+
+
+def said(one: Judged) -> str:
+    """Return in one line what was seen of a process."""
+    moved = one.after_mib / one.before_mib - 1
+    memory = f"{one.before_mib:.1f} to {one.after_mib:.1f} MiB ({moved:+.1%})"
+    return f"{one.name}: {memory}, {_counts(one.first)} to {_counts(one.last)}"
 
 
 async def _client(sender: Sender, until_s: float) -> None:

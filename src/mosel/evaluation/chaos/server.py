@@ -60,12 +60,20 @@ class Server(ServerProcess):
         workers: how many worker processes it has.
         settings: more of its configuration, as TOML.
         engine: what its workers stand on.
+        hang_s: a batch without an answer for this long has hung its worker; by default as `limits` says.
 
     Attributes:
         limits: how long things may take.
     """
 
-    def __init__(self, folder: Path, workers: int, settings: str = "", engine: str = "local") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        settings: str = "",
+        engine: str = "local",
+        hang_s: float | None = None,
+    ) -> None:
         paths = folder / "profile.json", folder / "mosel.toml"
         super().__init__((WORD, "--profile", str(paths[0]), "--config", str(paths[1])))
         self.starts = 0
@@ -73,7 +81,7 @@ class Server(ServerProcess):
         self._engine = engine
         self.limits = LIMITS[engine]
         chosen = f'engine = "{engine}"\n'
-        chosen += f"hang_s = {self.limits.hang}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
+        chosen += f"hang_s = {hang_s or self.limits.hang}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
         write_atomic(paths[1], chosen)
 
     async def start(self) -> None:

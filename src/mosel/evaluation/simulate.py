@@ -17,7 +17,7 @@ import heapq
 import math
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -49,6 +49,8 @@ from mosel.online.events import (
 
 Profiles = Mapping[str, Profile]
 """𝒟 by model name."""
+
+Sure = Callable[[Batch], tuple[float, ...]]
 
 NEVER_NS = 1 << 62
 FINISH, WORKER, ARRIVAL = range(3)
@@ -125,6 +127,7 @@ def simulate(
     profiles: Profiles | Sequence[Profiles],
     workload: Workload,
     conditions: Conditions,
+    sure: Sure | None = None,
 ) -> Simulated:
     """Run `workload` through `scheduler` in virtual time.
 
@@ -133,6 +136,7 @@ def simulate(
         profiles: what batches really take, by model: on all workers alike, or on each.
         workload: the jobs.
         conditions: how the world departs from that.
+        sure: tells the confidence in each request of a batch that is judged, where it is not to be drawn.
 
     Raises:
         UsageError: a mode is scaled that no profile has, or there are profiles for another number of workers.
@@ -145,7 +149,7 @@ def simulate(
         raise UsageError(
             f"mode {unknown[0]!r} is not in the profile; expected one of {', '.join(sorted(names))}"
         )
-    world = _World(crew, workload, conditions)
+    world = _World(crew, workload, conditions, sure)
     world.run(scheduler)
     modes = modes_run(world.batches)
     jobs = [
@@ -199,13 +203,13 @@ class _Worker:
     """A worker's batch in hand and those that wait, each with the time it was sent.
 
     `latency_ns` is what batches take on it by (model, mode, bucket, size); `bucketed` are the models of which
-    it has length buckets; `confidences` are drawn for batches that are judged; `turn` tells the finish of a
+    it has length buckets; `sure` tells the confidences of a batch; `turn` tells the finish of a
     batch that was lost from that of the batch in hand.
     """
 
     latency_ns: Mapping[tuple[str, str, int, int], int]
     bucketed: frozenset[str]
-    confidences: Confidences
+    sure: Sure
     up: bool = False
     running: Batch | None = None
     start_ns: int = 0
@@ -217,14 +221,16 @@ class _Worker:
 class _World:
     """Workers, arrivals and the heap of what is going to happen: (time, kind, order, what, worker, turn)."""
 
-    def __init__(self, crew: Sequence[Profiles], workload: Workload, conditions: Conditions) -> None:
+    def __init__(
+        self, crew: Sequence[Profiles], workload: Workload, conditions: Conditions, sure: Sure | None
+    ) -> None:
         self.receipts: dict[str, Receipt] = {}
         self.batches: list[BatchResult] = []
         self.last_modes: dict[str, dict[int, str]] = {}
         self.decisions_ns = array("q")
         self._jobs = workload.jobs
         self._next_job = 0
-        self._workers = _workers(crew, conditions)
+        self._workers = _workers(crew, conditions, sure)
         self._noise = Noise(conditions.noise_cv, conditions.seed)
         self._charge = conditions.charge_decisions
         self._overhead_ns = conditions.overhead_ns
@@ -326,7 +332,7 @@ class _World:
         batch, took_ns = worker.running, worker.took_ns
         self._put_down(worker, at_ns, done=True)
         self._start_next(index, at_ns)
-        return [Finished(batch.id, took_ns, confidence=worker.confidences.of(batch))]
+        return [Finished(batch.id, took_ns, confidence=worker.sure(batch))]
 
     def _lose(self, index: int, at_ns: int) -> Event:
         worker = self._workers[index]
@@ -370,14 +376,14 @@ class _World:
         heapq.heappush(self._heap, (at_ns, kind, self._order, what, worker, turn))
 
 
-def _workers(crew: Sequence[Profiles], conditions: Conditions) -> list[_Worker]:
+def _workers(crew: Sequence[Profiles], conditions: Conditions, sure: Sure | None) -> list[_Worker]:
     """The workers; those with the same profiles share what is made of them, and how sure their models are."""
-    made: dict[int, tuple[dict[tuple[str, str, int, int], int], frozenset[str], Confidences]] = {}
+    made: dict[int, tuple[dict[tuple[str, str, int, int], int], frozenset[str], Sure]] = {}
     for profiles in crew:
         if id(profiles) not in made:
             bucketed = frozenset(model for model, profile in profiles.items() if profile.length_buckets)
             drawn = Confidences(profiles.values(), np.random.default_rng([conditions.seed, len(made)]))
-            made[id(profiles)] = _latency_table(profiles, conditions), bucketed, drawn
+            made[id(profiles)] = _latency_table(profiles, conditions), bucketed, sure or drawn.of
     return [_Worker(*made[id(profiles)]) for profiles in crew]
 
 

@@ -33,7 +33,7 @@ from mosel.frontend.running import Cancellable, Outcome
 from mosel.frontend.service import Service
 
 T = TypeVar("T")
-Body = bytes | bytearray
+Body = bytes | memoryview
 
 _LOG = logging.getLogger("mosel.http")
 

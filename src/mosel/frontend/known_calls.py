@@ -34,7 +34,7 @@ class KnownCalls(HttpToolsProtocol):
         self.under_way = False
         self._app: HttpApp | None = self.app if isinstance(self.app, HttpApp) else None
         self._head: Head | None = None
-        self._filling: _Filling | None = None
+        self._reading: _Reading | None = None
         self._arrival_ns = 0
         self._answering = False
         self._running: Cancellable | None = None
@@ -54,7 +54,7 @@ class KnownCalls(HttpToolsProtocol):
     @property
     def filling(self) -> bool:
         """Whether the body of a known call is still coming."""
-        return self._filling is not None
+        return self._reading is not None and self._reading.filling
 
     def data_received(self, data: bytes) -> None:
         """Take what was read."""
@@ -64,11 +64,24 @@ class KnownCalls(HttpToolsProtocol):
         elif not self._taken(data):
             self.parse(data)
 
-    def filled(self, body: bytearray) -> None:
-        """Take a body that came in pieces."""
-        self._filling = None
-        self.transport.set_protocol(self)
+    def begins(self, room: memoryview, filled: int) -> int:
+        """Take a call of which so much was read; return where its body starts, 0 if it is another kind."""
+        found = self._known(bytes(room[: min(filled, HEAD_MOST_BYTES)]))
+        if found is None or found[1] + found[0].told.content_length != len(room) or not self._held(found[0]):
+            return 0
+        self._take(found[0])
+        self.wait()
+        return found[1]
+
+    def filled(self, body: memoryview) -> None:
+        """Take a body that was read to where it is."""
         self._begin(body, held=True)
+
+    def read_otherwise(self, data: bytes) -> None:
+        """Take what is no call of the size of the last."""
+        self._reading = None
+        self.transport.set_protocol(self)
+        self.data_received(data)
 
     def parse(self, data: bytes) -> None:
         """Let uvicorn have what was read."""
@@ -94,9 +107,9 @@ class KnownCalls(HttpToolsProtocol):
         """The client of the call is gone, if there is one."""
         if self._idle is not None:
             self._idle.cancel()
-        if self._app is not None and self._filling is not None:
-            self._app.release(len(self._filling.body))
-            self._filling = None
+        if self._app is not None and self._head is not None and self.filling:
+            self._app.release(self._head.told.content_length)
+        self._reading = None
         if self._running is not None:
             self._running.cancel()
         super().connection_lost(exc)
@@ -109,37 +122,48 @@ class KnownCalls(HttpToolsProtocol):
 
     def _taken(self, data: bytes) -> bool:
         """Begin a call if this is one whose head is known, and the connection has nothing else under way."""
-        if self._app is None or self.under_way or self.flow.write_paused:
+        found = self._known(data)
+        if found is None:
             return False
+        head, start = found
+        missing = head.told.content_length - len(data) + start
+        if missing < 0 or (missing and not self._held(head)):
+            return False
+        self._take(head)
+        if missing:
+            self._reading = _Reading(self, len(data) + missing)
+            self._reading.go_on(data, start)
+            self.transport.set_protocol(self._reading)
+            self.wait()
+        else:
+            self._begin(data[start:])
+        return True
+
+    def _known(self, data: bytes) -> tuple[Head, int] | None:
+        """Return the head that the data begins with and its length, if it is known and nothing is under way."""
+        if self._app is None or self._answering or self.under_way or self.flow.write_paused:
+            return None
         if self.cycle is not None and not self.cycle.response_complete:
-            return False
+            return None
         end = data.find(b"\r\n\r\n", 0, HEAD_MOST_BYTES) + 4
         head = self._app.known.get(data[:end])
-        if head is None:
+        return None if head is None else (head, end)
+
+    def _held(self, head: Head) -> bool:
+        """Hold a body that comes in pieces; False if it is too much: it is refused by whoever parses it."""
+        assert self._app is not None
+        try:
+            self._app.hold(head.told.content_length)
+        except MoselError:
             return False
-        missing = head.told.content_length - len(data) + end
-        if missing < 0 or (missing and not self._fills(head, memoryview(data)[end:])):
-            return False
+        return True
+
+    def _take(self, head: Head) -> None:
+        assert self._app is not None
         self._unset_keepalive_if_required()
         self._head, self._arrival_ns = head, self._app.now_ns()
-        if not missing:
-            self._begin(data[end:])
-        return True
 
-    def _fills(self, head: Head, begun: memoryview) -> bool:
-        """Read on to the end of a body; False if it is too much to hold."""
-        assert self._app is not None
-        size = head.told.content_length
-        try:
-            self._app.hold(size)
-        except MoselError:
-            return False  # it is refused by whoever parses it
-        self._filling = _Filling(self, size, begun)
-        self.transport.set_protocol(self._filling)
-        self.wait()
-        return True
-
-    def _begin(self, body: bytes | bytearray, *, held: bool = False) -> None:
+    def _begin(self, body: bytes | memoryview, *, held: bool = False) -> None:
         assert self._app is not None
         assert self._head is not None
         self.stop_waiting()
@@ -193,31 +217,49 @@ class KnownCalls(HttpToolsProtocol):
             self._idle = self.loop.call_later(max(left_s, 1.0), self._look_whether_idle)
 
 
-class _Filling(asyncio.BufferedProtocol):
-    """Takes the place of a connection while a body comes: it is read to where it is decoded.
+class _Reading(asyncio.BufferedProtocol):
+    """Takes the place of a connection whose bodies come in pieces: they are read to where they are decoded.
 
     Args:
-        connection: whose body it is.
-        size: of the body, in bytes.
-        begun: what is here already.
+        connection: whose calls they are.
+        size: of a call, its head included, in bytes; one of another size is left to the connection.
     """
 
-    def __init__(self, connection: KnownCalls, size: int, begun: memoryview) -> None:
-        self.body = bytearray(size)
+    def __init__(self, connection: KnownCalls, size: int) -> None:
         self._connection = connection
-        self._filled = len(begun)
-        self.body[: self._filled] = begun
+        self._size = size
+        self._room: memoryview | None = None
+        self._filled = self._start = 0
+
+    @property
+    def filling(self) -> bool:
+        """Whether a call has begun to come."""
+        return self._room is not None and self._start > 0
+
+    def go_on(self, data: bytes, start: int) -> None:
+        """Take the first piece of a call, whose body starts there."""
+        self._room, self._filled, self._start = memoryview(bytearray(self._size)), len(data), start
+        self._room[: len(data)] = data
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""
         del sizehint
-        return memoryview(self.body)[self._filled :]
+        if self._room is None:
+            self._room, self._filled, self._start = memoryview(bytearray(self._size)), 0, 0
+        return self._room[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Note that so much was read."""
+        assert self._room is not None
         self._filled += nbytes
-        if self._filled == len(self.body):
-            self._connection.filled(self.body)
+        if not self._start:
+            self._start = self._connection.begins(self._room, self._filled)
+        room, start = self._room, self._start
+        if not start:
+            self._connection.read_otherwise(bytes(room[: self._filled]))
+        elif self._filled == self._size:
+            self._room = None
+            self._connection.filled(room[start:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let the connection know."""

@@ -53,7 +53,7 @@ class Body:
     header_length: int | None
 
 
-def decode(body: bytes | bytearray, header_length: int | None, json_limit: int = JSON_LIMIT_BYTES) -> Request:
+def decode(body: bytes | memoryview, header_length: int | None, json_limit: int = JSON_LIMIT_BYTES) -> Request:
     """Decode the body of an inference request.
 
     Args:

@@ -99,7 +99,8 @@ def live(lab: Lab) -> Section:
         "The workload of Fig. 5 against a server on this machine, and the same in simulation: from the profile "
         "alone, and with batches as slow as the live run's were, which is what stands beside live (live | "
         "simulated). Gaps are live less simulated: points of violation ratio, percent of throughput, points "
-        "of accuracy." + (f" Not served: {reasons}." if reasons else ""),
+        "of accuracy; the last row has the greatest, and what they should stay within."
+        + (f" Not served: {reasons}." if reasons else ""),
         Grid(COLUMNS, tuple(each.row() for each in made)),
         shown=Grid(
             (
@@ -109,8 +110,8 @@ def live(lab: Lab) -> Section:
                 "on time, 1/s",
                 "accuracy",
                 "gaps",
-                "gaps from the profile alone",
-                "a batch took",
+                "from the profile alone",
+                "batches, of the profile",
             ),
             (*(_shown(group) for group in _groups(made)), _worst(made)),
         ),
@@ -202,7 +203,7 @@ def _shown(group: Sequence[Compared]) -> tuple[Cell, ...]:
         *pairs,
         _gaps([each.gap(each.measured) for each in group]),
         _gaps([each.gap(each.profile) for each in group]),
-        f"{slower:.3f} × profiled + {overhead_ms:.2f} ms",
+        f"{slower:.3f}× + {overhead_ms:.2f} ms",
     )
 
 

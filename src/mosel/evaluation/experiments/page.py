@@ -109,7 +109,7 @@ def _row(row: Sequence[object], before: Sequence[object] | None) -> str:
 
 
 def _kind(cell: str) -> str:
-    return ' class="n"' if cell[:1].isdigit() or cell[:1] in "–-" else ""
+    return ' class="n"' if cell[:1].isdigit() or cell[:1] in "–-+" else ""
 
 
 _MORE = """

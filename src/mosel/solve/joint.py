@@ -5,7 +5,9 @@ latency of any batches that hold them (`cover_ns`), whoever they belong to. A jo
 requests run in each class; its cost is that of its cheapest option at each class's best batch size.
 
 1. Accept, the least work per worth first, every job with which all accepted ones still meet their deadlines,
-   keeping back a share of the time for jobs yet to come that are cheaper (`share`).
+   keeping back a share of the time for jobs yet to come that are cheaper (`share`). Where workers keep up,
+   nothing is kept back if that lets in everybody. Short of lasting overload a job joins batches of others in
+   a dearer mode where that adds less than a batch of its own.
 2. Restore accuracy, the most per work first, where the time that the accepted work leaves allows (`spare_ns`).
 3. Run the batch that loses least per useful nanosecond (`solve/next_batch.py`).
 
@@ -93,12 +95,15 @@ class Care(NamedTuple):
         restore: the same where accuracy is restored.
         cheap_first: how much worth per nanosecond counts beside what a batch loses.
         full_batches: how much the time counts that a fuller batch would have saved; 1 where time is short.
+        ease: from 0 to 1, how far workers are from lasting overload. Where they are, every job is taken in as
+            cheaply as may be; where they keep up, those that are here come before those yet to come.
     """
 
     accept: float
     restore: float
     cheap_first: float
     full_batches: float
+    ease: float
 
 
 class Choice(NamedTuple):
@@ -130,7 +135,7 @@ def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
     latency: Any, cover: Any, unit: Any, start: int, accept: float, restore: float, cheap_first: float,
-    full_batches: float,
+    full_batches: float, ease: float,
 ) -> Any:  # fmt: skip
     jobs = len(by)
     groups = min(jobs, GROUPS)
@@ -139,19 +144,11 @@ def _choose(
     for job in range(jobs):
         density[job] = work[low[job]] / max(worth[job], 1e-9)
     order = np.argsort(density, kind="mergesort")
-    ahead = np.zeros((groups, len(unit)), np.int64)
-    total = np.zeros(groups, np.int64)
     option = low.copy()
-    accepted = np.zeros(jobs, np.bool_)
-    taken = _accept(
-        order, group, room_group, option, share, accept, first, pair_class, pair_count, cover, unit,
-        ahead, total, accepted,
+    taken, ahead, total, accepted = _take_in(
+        order, group, room_group, option, low, high, share, accept, ease,
+        first, pair_class, pair_count, cover, unit,
     )  # fmt: skip
-    if not taken:  # whatever is kept back, a worker does not idle beside a job that it can serve
-        taken = _accept(
-            order, group, room_group, option, np.ones(jobs), 1.0, first, pair_class, pair_count, cover, unit,
-            ahead, total, accepted,
-        )  # fmt: skip
     if not taken:
         return -1, np.empty(0, np.int64), np.empty(0, np.int64), accepted, option
     _restore(
@@ -165,6 +162,7 @@ def _choose(
     kind, size = next_batch(
         group, by_group, room_group, worth, work, low, first, pair_class, pair_count, latency, cover, unit,
         ahead, total, accepted, option, start, price * full_batches, cheap_first,
+        ease == 1 and taken == jobs,
     )  # fmt: skip
     rows, counts = fill(by, first, pair_class, pair_count, latency, accepted, option, start, kind, size)
     return kind, rows, counts, accepted, option
@@ -186,21 +184,59 @@ def _grouped(by: Any, room: Any, spare: Any, groups: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _take_in(
+    order: Any, group: Any, room: Any, option: Any, low: Any, high: Any, share: Any, reserve: float,
+    ease: float, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
+) -> Any:  # fmt: skip
+    """Return how many jobs are accepted, the work ahead of each group by class, in all, and which jobs.
+
+    Nothing is kept back where workers keep up and that lets in everybody, or else somebody: whatever is yet to
+    come, a worker does not idle beside a job that it can serve.
+    """
+    jobs, groups = len(order), len(room)
+    join = ease > 0 and jobs <= RESTORED
+    ahead = np.zeros((groups, len(unit)), np.int64)
+    total = np.zeros(groups, np.int64)
+    accepted = np.zeros(jobs, np.bool_)
+    taken = _accept(
+        order, group, room, option, low, high, share, reserve, join, first, pair_class, pair_count, cover, unit,
+        ahead, total, accepted,
+    )  # fmt: skip
+    if taken == jobs or (taken and ease < 1):
+        return taken, ahead, total, accepted
+    fuller, longer, more = ahead.copy(), total.copy(), accepted.copy()
+    added = _accept(
+        order[~accepted[order]], group, room, option, low, high, np.ones(jobs), 1.0, join,
+        first, pair_class, pair_count, cover, unit, fuller, longer, more,
+    )  # fmt: skip
+    if taken and taken + added < jobs:
+        return taken, ahead, total, accepted
+    return taken + added, fuller, longer, more
+
+
+@njit(cache=True, nogil=True)
 def _accept(
-    order: Any, group: Any, room: Any, option: Any, share: Any, reserve: float,
-    first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
+    order: Any, group: Any, room: Any, option: Any, low: Any, high: Any, share: Any, reserve: float,
+    join: bool, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
     ahead: Any, total: Any, accepted: Any,
 ) -> Any:  # fmt: skip
-    """Take jobs in, in `order`, while every group's work up to it fits; fills the last three."""
+    """Take jobs in, in `order`, while every group's work up to it fits; fills the last three.
+
+    Each comes in its cheapest option, or, to `join`, in that which costs least beside the work due before it.
+    """
     groups = len(room)
     more = np.empty(groups, np.int64)
     count = 0
     for job in order:
-        low, high = first[option[job]], first[option[job] + 1]
+        if join:
+            option[job] = _joining(
+                low[job], high[job], ahead[group[job]], first, pair_class, pair_count, cover, unit
+            )  # fmt: skip
+        begin, end = first[option[job]], first[option[job] + 1]
         fits = True
         for at in range(groups - 1, group[job] - 1, -1):  # the last is full first
             extra = np.int64(0)
-            for pair in range(low, high):
+            for pair in range(begin, end):
                 kind, before = pair_class[pair], ahead[at, pair_class[pair]]
                 extra += cost(cover, unit, kind, before + pair_count[pair]) - cost(cover, unit, kind, before)
             planned = total[at] + extra
@@ -209,14 +245,31 @@ def _accept(
                 break
             more[at] = extra
         if not fits:
+            option[job] = low[job]
             continue
         accepted[job] = True
         count += 1
         for at in range(group[job], groups):
             total[at] += more[at]
-            for pair in range(low, high):
+            for pair in range(begin, end):
                 ahead[at, pair_class[pair]] += pair_count[pair]
     return count
+
+
+@njit(cache=True, nogil=True)
+def _joining(
+    low: int, high: int, ahead: Any, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any
+) -> Any:
+    """Return the option that adds least to the work `ahead` by class: it may join batches that run anyway."""
+    best, least = low, np.int64(1) << 60
+    for option in range(low, high):
+        extra = np.int64(0)
+        for pair in range(first[option], first[option + 1]):
+            kind, before = pair_class[pair], ahead[pair_class[pair]]
+            extra += cost(cover, unit, kind, before + pair_count[pair]) - cost(cover, unit, kind, before)
+        if extra < least:
+            best, least = option, extra
+    return best
 
 
 @njit(cache=True, nogil=True)

@@ -18,15 +18,19 @@ def next_batch(
     group: Any, by: Any, room: Any, worth: Any, work: Any, low: Any,
     first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any,
     ahead: Any, total: Any, accepted: Any, option: Any, start: int, price: float, cheap_first: float,
+    spare_all: bool,
 ) -> Any:  # fmt: skip
-    """Return the class and size of the batch with the least loss per useful nanosecond."""
+    """Return the class and size of the batch with the least loss per useful nanosecond.
+
+    With `spare_all` a batch that makes nobody late comes before any that does.
+    """
     jobs, groups, kinds = len(group), len(by), len(unit)
     worth_group = np.zeros(groups, np.float64)
     for job in range(jobs):
         if accepted[job]:
             worth_group[group[job]] += worth[job]
     own = np.zeros(groups, np.int64)
-    best, best_kind, best_size = np.inf, -1, 0
+    best, best_kind, best_size, harmless = np.inf, -1, 0, False
     for kind in range(kinds):
         demand = ahead[groups - 1, kind]
         if demand == 0:
@@ -60,8 +64,9 @@ def next_batch(
             )
             useful = max(unit[kind] * (size - wasted), 1e-3)
             score = (lost + price * (took - useful) - cheap_first * gained * (size - wasted) / size) / useful
-            if score < best:
-                best, best_kind, best_size = score, kind, size
+            better = score < best if harmless == (lost <= 0) or not spare_all else lost <= 0
+            if better:
+                best, best_kind, best_size, harmless = score, kind, size, lost <= 0
     return best_kind, best_size
 
 

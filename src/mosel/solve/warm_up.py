@@ -34,4 +34,4 @@ def _warm_up_joint() -> None:
     queue = Queue(two * 50, two * 50, np.ones(2), two - 1, two.copy(), np.ones(2), two * 50)
     menu = Menu(two, np.ones(2), np.arange(3), np.zeros(2, np.int64), np.ones(2, np.int64))
     classes = Classes(np.array([[0, 2, 3]]), np.array([[0, 2, 3]]), np.array([1.5]))
-    choose(queue, menu, classes, 0, Care(1.0, 1.0, 0.1, 1.0))
+    choose(queue, menu, classes, 0, Care(1.0, 1.0, 0.1, 1.0, 1.0))

@@ -36,6 +36,7 @@ def shaped(model: str, largest: int, fixed: float, modes: dict[str, tuple[float,
 STEEP = shaped("steep", 16, 0.4, {"audio": (4, 0.66), "video": (30, 0.70), "audio+video": (44, 0.754)})
 FLAT = shaped("flat", 16, 0.25, {"text": (7, 0.45), "image": (14, 0.50), "text+image": (18, 0.62)})
 SHAPES = (STEEP, FLAT)
+DEAR = shaped("dear", 32, 0.3, {"audio": (30, 0.93), "video": (70, 0.65), "audio+video": (80, 0.96)})
 
 
 def run(profile: Profile, jobs: Workload, policy: str = "joint", options: Options | None = None) -> Simulated:
@@ -127,6 +128,27 @@ def test_the_mode_mix_is_steady_at_constant_load(profile: Profile, load: float) 
         counts[second] += size
     steady = (sums / np.maximum(counts, 1))[2:30]
     assert turns(steady, (max(accuracies.values()) - slo) / 2) <= 3
+
+
+@pytest.mark.parametrize("profile", SHAPES, ids=lambda profile: profile.model)
+@pytest.mark.parametrize("load", [1.5, 3.0, 5.0])
+def test_the_mode_mix_of_mixed_jobs_is_steady_at_constant_load(profile: Profile, load: float) -> None:
+    """By five seconds (some 25 batches) accuracy turns at most once in 10 s by a tenth of the modes' range."""
+    jobs = generate(Recipe("constant", 40, 1, rate_rps=load * capacity_rps(profile)), profile)
+    accuracies = dict(zip(profile.mode_names, (mode.accuracy for mode in profile.modes), strict=True))
+    sums, counts = np.zeros(9), np.zeros(9)
+    for batch in run(profile, jobs).batches:
+        size, span = sum(count for _, count in batch.jobs), batch.start_ns // (5 * 10**9)
+        sums[span] += size * accuracies[batch.mode]
+        counts[span] += size
+    spread = max(accuracies.values()) - min(accuracies.values())
+    assert turns((sums / np.maximum(counts, 1))[1:8], spread / 10) <= 3
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+def test_nobody_is_turned_away_below_capacity(seed: int) -> None:
+    """At 0.8 of capacity a small job that is dear, or alone in its mode, is not left behind by larger ones."""
+    assert on_time(run(DEAR, bursty(DEAR, 0.8, seed, 40))) == 1.0
 
 
 @pytest.mark.parametrize("profile", SHAPES, ids=lambda profile: profile.model)

@@ -35,6 +35,9 @@ LIGHT, LIGHT_WIDTH = 1.3, 0.6
 LIGHT_BACKLOG = 0.65
 """How much of its latency SLO may be planned ahead for accuracy at light demand."""
 
+ROOMY = 0.5
+"""Demand counts as light too where so much of the workers' time would be left at the cheapest."""
+
 BUSY, BUSY_WIDTH = 1.4, 0.4
 """Demand at full accuracy over minutes, per worker: above this no time is spent on accuracy, below this less
 the width as much as bursts leave. What a lull is used for, the next burst will lack.
@@ -94,7 +97,7 @@ def _plain(view: View) -> Choice | None:
 
 def _careful(view: View) -> Choice:
     light = _light(view)
-    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0)
+    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0, _lull(view))
     queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
 
     def again(queue: Queue) -> Choice:
@@ -152,7 +155,8 @@ def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[n
     left_ns = slo_ns - view.demand.burst_ns(view.now_ns)
     # The less a burst would leave, the less of it is spent: the next one may be worse.
     after_burst_ns = left_ns / slo_ns * (left_ns - others_ns)
-    freely_ns = light * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
+    free = max(light, min(1.0, _slack(view) / ROOMY))
+    freely_ns = free * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
     spared_ns = np.maximum(np.maximum(after_burst_ns, freely_ns), 0)
     saved_ns = SAVED * _slack(view) * np.cumsum(view.queue.ints("saved_ns"))
     spare_ns: NDArray[np.int64] = np.maximum(_lull(view) * spared_ns, saved_ns).astype(np.int64)

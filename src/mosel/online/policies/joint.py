@@ -32,10 +32,10 @@ CHEAP_FIRST = 0.1
 LIGHT, LIGHT_WIDTH = 1.3, 0.6
 """Demand at full accuracy, per worker: below this, less the width, it is light."""
 
-LIGHT_BACKLOG = 0.65
+LIGHT_BACKLOG = 0.8
 """How much of its latency SLO may be planned ahead for accuracy at light demand."""
 
-ROOMY = 0.5
+ROOMY = 0.25
 """Demand counts as light too where so much of the workers' time would be left at the cheapest."""
 
 BUSY, BUSY_WIDTH = 1.4, 0.4
@@ -51,7 +51,7 @@ SAVED = 0.5
 leave workers idle; the rest serves more jobs. It is less, the less they would be idle.
 """
 
-CALM = 0.5
+CALM = 0.25
 """How much of that depends on what the worst burst of late would leave."""
 
 
@@ -90,7 +90,7 @@ def _plain(view: View) -> Choice | None:
         np.full(jobs, LEAST_SHARE),
         np.zeros(jobs, np.int64),
     )
-    care = Care(RESERVE, RESTORE_RESERVE, CHEAP_FIRST, 1.0)
+    care = Care(RESERVE, RESTORE_RESERVE, CHEAP_FIRST, 1.0, _lull(view))
     chosen = choose(columns, menu, view.amortised.classes, view.start_ns, care)
     return chosen if chosen.accepted.all() else None
 

@@ -32,10 +32,10 @@ CHEAP_FIRST = 0.1
 LIGHT, LIGHT_WIDTH = 1.3, 0.6
 """Demand at full accuracy, per worker: below this, less the width, it is light."""
 
-LIGHT_BACKLOG = 0.8
+LIGHT_BACKLOG = 0.65
 """How much of its latency SLO may be planned ahead for accuracy at light demand."""
 
-ROOMY = 0.25
+ROOMY = 0.5
 """Demand counts as light too where so much of the workers' time would be left at the cheapest."""
 
 BUSY, BUSY_WIDTH = 1.4, 0.4
@@ -51,7 +51,7 @@ SAVED = 0.5
 leave workers idle; the rest serves more jobs. It is less, the less they would be idle.
 """
 
-CALM = 0.25
+CALM = 0.2
 """How much of that depends on what the worst burst of late would leave."""
 
 

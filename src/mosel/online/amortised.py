@@ -57,6 +57,11 @@ class Amortised:
         self._large: dict[tuple[str, int, int, bool], LargeJobs] = {}
 
     @property
+    def cascades(self) -> bool:
+        """Whether any model has cascades."""
+        return any(table.cascades for table in self._tables)
+
+    @property
     def menu(self) -> Menu:
         """All options that were asked for so far."""
         columns = (self._work, self._accuracy, self._first, self._kinds, self._requests)

@@ -78,7 +78,7 @@ def _plain(view: View) -> Choice | None:
     """
     queue, menu = view.queue, view.amortised.menu
     low, high = queue.ints("low").copy(), queue.ints("high").copy()
-    if view.fairness.on or (high - low != 1).any() or any(live.table.cascades for live in queue.jobs):
+    if view.fairness.on or (high - low != 1).any() or view.amortised.cascades:
         return None
     jobs = len(low)
     columns = Queue(
@@ -97,7 +97,8 @@ def _plain(view: View) -> Choice | None:
 
 def _careful(view: View) -> Choice:
     light = _light(view)
-    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0, _lull(view))
+    ease = 0.0 if view.amortised.cascades else _lull(view)  # with cascades it is the second look that spares
+    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0, ease)
     queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
 
     def again(queue: Queue) -> Choice:

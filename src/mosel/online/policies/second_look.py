@@ -48,7 +48,7 @@ def second_look(view: View, queue: Queue, first: Choice, slack: float, choose: C
 
 def _made_late(view: View, chosen: Choice) -> NDArray[np.bool_]:
     """Which accepted jobs could be served on their own now, but not behind this batch."""
-    if not len(chosen.rows) or not any(live.table.cascades for live in view.queue.jobs):
+    if not len(chosen.rows) or not view.amortised.cascades:
         return np.zeros(len(view.queue), np.bool_)
     latest_ns = view.queue.ints("latest_ns") - view.margin_ns
     needs_work = view.amortised.menu.work_ns[view.queue.ints("low")] > 0

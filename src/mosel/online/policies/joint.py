@@ -156,7 +156,7 @@ def _spare_ns(view: View, light: float, work_ns: NDArray[np.int64]) -> NDArray[n
     left_ns = slo_ns - view.demand.burst_ns(view.now_ns)
     # The less a burst would leave, the less of it is spent: the next one may be worse.
     after_burst_ns = left_ns / slo_ns * (left_ns - others_ns)
-    free = max(light, min(1.0, _slack(view) / ROOMY))
+    free = max(light, _room(view))
     freely_ns = free * (LIGHT_BACKLOG * (CALM * left_ns + (1 - CALM) * slo_ns) - others_ns)
     spared_ns = np.maximum(np.maximum(after_burst_ns, freely_ns), 0)
     saved_ns = SAVED * _slack(view) * np.cumsum(view.queue.ints("saved_ns"))
@@ -169,6 +169,11 @@ def _lull(view: View) -> float:
     lasting = (BUSY - view.demand.lasting(view.now_ns) / view.power) / BUSY_WIDTH
     fallen = (FALLEN - view.demand.recent(view.now_ns) / view.power) / FALLEN_WIDTH
     return min(1.0, max(0.0, lasting, fallen))
+
+
+def _room(view: View) -> float:
+    """How freely accuracy is restored as time would be left, from 0 to 1; cascades spend it themselves."""
+    return 0.0 if view.amortised.cascades else min(1.0, _slack(view) / ROOMY)
 
 
 def _slack(view: View) -> float:

@@ -62,12 +62,8 @@ def joint(view: View) -> Decision:
         return Decision()
     if queue.faulty:  # what such a job takes down should be no other job
         return Decision(batch=_faulty(view))
-    chosen = _chosen(view)
+    chosen = _plain(view) or _careful(view)
     return Decision(batch=_batch(view, chosen) or _alone(view), answer=_answered(view, chosen))
-
-
-def _chosen(view: View) -> Choice:
-    return _plain(view) or _careful(view)
 
 
 def _plain(view: View) -> Choice | None:

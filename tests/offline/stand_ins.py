@@ -66,6 +66,8 @@ def model(**changes: Any) -> Model:
 class ScriptedRunner:
     """A runner that runs the model for real and says it took what the script says, in seconds."""
 
+    replays = False
+
     def __init__(self, real: Any, latency: Latency, ran: list[tuple[tuple[str, ...], int, int]]) -> None:
         self._real, self._latency, self._ran = real, latency, ran
 

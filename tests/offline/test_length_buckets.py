@@ -86,6 +86,7 @@ class Timed:
 
     ran: list[Ran3]
     fails_from = 99
+    replays = False
 
     def __init__(self, *given: Any) -> None:
         self._real = Runner(*given)

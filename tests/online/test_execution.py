@@ -1,5 +1,6 @@
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mosel.core.clock import monotonic_ns
 from mosel.core.errors import ExecutionError, ModelError
 from mosel.models.base import Modality, Model, Tensor
 from mosel.online.execution import DETAIL_LIMIT, Execution, Result, Task, one_line
 from mosel.online.wire import ServedMode, Start, Undone, WorkerModel
+from mosel.runtime.calls import Call, NumpyBackend, Ran, Staged
 
 Array = NDArray[Any]
 
@@ -220,3 +223,112 @@ def test_an_answer_that_is_not_a_number_is_a_failure(execution: Execution) -> No
         "model 'm': output 'sum' is not a number for 1 of the batch's 3 requests; expected numbers"
     )
     assert run(execution, ("plain",), plain=[column(np.inf, -np.inf)]).failure is None
+
+
+class CopyingBackend(NumpyBackend):
+    """A device that batches are copied to ahead, unless `full`; it notes what was staged, run and settled."""
+
+    copies_ahead = True
+
+    def __init__(self) -> None:
+        self.full = False
+        self.staged: list[Staged] = []
+        self.ran: list[Staged | None] = []
+        self.settled: list[tuple[set[str], int]] = []
+
+    def stage(self, _tensors: Sequence[Tensor], _inputs: Mapping[str, Sequence[Array]], /) -> Staged:
+        """Note it."""
+        if self.full:
+            raise MemoryError("no room beside the batch that runs")
+        self.staged.append(Staged({}, monotonic_ns(), None))
+        return self.staged[-1]
+
+    def run(self, call: Call, inputs: Mapping[str, Sequence[Array]], staged: Staged | None = None) -> Ran:
+        """Note it and run."""
+        self.ran.append(staged)
+        return super().run(call, inputs)
+
+    def settle(self, _call: Call, inputs: Mapping[str, Sequence[Array]], /) -> bool:
+        """Note it."""
+        first = next(iter(inputs.values()))
+        self.settled.append((set(inputs), sum(map(len, first))))
+        return False
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> CopyingBackend:
+    """Return the device that executions made after this run on."""
+    found = CopyingBackend()
+    monkeypatch.setattr("mosel.runtime.runner.NumpyBackend", lambda: found)
+    return found
+
+
+def test_a_batch_is_copied_ahead_once_it_is_prepared(device: CopyingBackend, execution: Execution) -> None:
+    """Beside the device, before it is asked to run; what was staged for a batch is what it runs with."""
+    assert execution.works_ahead()
+    tasks = [Task("m", ("raw",), "float32", {"raw": [column(n)]}) for n in (2, 4)]
+    waiting = [execution.prepare(task) for task in tasks]
+    for prepared in waiting:
+        assert prepared.staged is not None
+        prepared.staged.result()
+    assert not device.ran
+    assert [sums(execution.run(prepared)) for prepared in waiting] == [[1], [2]]
+    assert device.ran == device.staged
+
+
+def test_copies_that_another_batch_hid_count_as_nothing(device: CopyingBackend, execution: Execution) -> None:
+    """The second batch counts from when the first was done; the first one's copies nothing hid."""
+    tasks = [Task("m", ("plain",), "float32", {"plain": [column(n)]}) for n in (2, 4)]
+    waiting = [execution.prepare(task) for task in tasks]
+    staged_ns = []
+    for prepared in waiting:
+        assert prepared.staged is not None
+        staged = prepared.staged.result()
+        assert staged is not None
+        staged_ns.append(staged.began_ns)
+    for prepared in waiting:
+        execution.run(prepared)
+    assert device.staged[0].began_ns == staged_ns[0]
+    assert device.staged[1].began_ns > staged_ns[1]
+
+
+def test_a_batch_that_cannot_be_copied_ahead_is_copied_when_it_runs(
+    device: CopyingBackend, execution: Execution, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the batch that runs fills the memory."""
+    device.full = True
+    assert sums(run(execution, ("plain",), plain=[column(3)])) == [3]
+    assert device.ran == [None]
+    assert "could not be copied ahead" in caplog.text
+
+
+def test_a_batch_with_a_corrupt_part_is_not_copied_ahead(device: CopyingBackend, execution: Execution) -> None:
+    """Only the sound parts go to the device, when the batch runs."""
+    result = run(execution, ("raw",), raw=[column(2), column(-4)])
+    assert sums(result) == [1]
+    assert len(result.undone) == 1
+    assert (device.staged, device.ran) == ([], [None])
+
+
+def test_a_replayable_model_settles_each_batch_size_before_it_serves(
+    device: CopyingBackend, execution: Execution
+) -> None:
+    """The largest first, whose memory smaller recordings then share; another model settles nothing."""
+    execution.warm_up()
+    assert device.settled == []
+    model = sys.modules["model_under_test"]
+    model.model = replace(model.model, replayable=True)  # type: ignore[attr-defined]
+    modes = (ServedMode(("raw",), "float32", (1, 2, 4)), ServedMode(("plain",), "float32", (1, 3)))
+    start = Start(0, "cpu", 1, (0,), (0,), (WorkerModel("model_under_test:model", "m", modes),))
+    again = Execution(start)
+    again.warm_up()
+    again.close()
+    assert [(min(names), size) for names, size in device.settled] == [
+        ("number", 4), ("plain", 3), ("number", 2), ("number", 1), ("plain", 1),
+    ]  # fmt: skip
+
+
+def test_what_works_on_the_host_alone_works_ahead_only_to_prepare(execution: Execution) -> None:
+    """There is nothing to copy to."""
+    assert execution.works_ahead() == execution.preprocesses()
+    assert execution.prepare(Task("m", ("plain",), "float32", {"plain": [column(1)]})).staged is None

@@ -15,8 +15,7 @@
 
 `load` returns any callable, an `nn.Module` or a plain function. It is called with one keyword per input tensor
 **of the chosen modalities only**, each of shape (batch, *shape), and returns a tensor of shape (batch, …), or a
-mapping from output name to such a tensor. How a batch is padded, copied and timed is `runtime/`'s business;
-deadlines and queues are not known here. Importing this module imports neither numpy nor torch.
+mapping from output name to such a tensor. Nothing here runs it (`runtime/`), or imports numpy or torch.
 """
 
 import itertools
@@ -250,8 +249,9 @@ class Model:
         length_buckets: ascending upper limits of lengths, in the model's own unit, where latency depends on
             them: it is profiled for each, and requests of one run together. See `Tensor.per_length`.
         version: changes whenever the weights do; a profile of another version is not used.
-        trained: whether the weights mean anything. The latencies of random ones are real, their answers are
-            not: no accuracy is measured, and samples are for timing only.
+        replayable: whether a GPU may record and replay it (CUDA graphs): what runs depends on the inputs'
+            shapes, on no value or state, and filling requests up to the largest shape changes no answer.
+        trained: whether the weights mean anything. Of random ones no accuracy is measured, only latencies.
     """
 
     name: str
@@ -273,6 +273,7 @@ class Model:
     latency_slo_s: float = 1.0
     length_buckets: tuple[float, ...] = ()
     version: str = "1"
+    replayable: bool = False
     trained: bool = True
 
     def __post_init__(self) -> None:

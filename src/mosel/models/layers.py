@@ -165,5 +165,10 @@ def sine_positions(length: int, width: int) -> Tensor:
 
 
 def only_if_hiding(visible: Tensor) -> Tensor | None:
-    """Return `visible`, or None where it hides nothing: attention without a mask is the quicker one."""
+    """Return `visible`, or None where it hides nothing: attention without a mask is the quicker one.
+
+    While a GPU's work is recorded the host cannot look, and the mask stays: it holds for whatever is replayed.
+    """
+    if visible.is_cuda and torch.cuda.is_current_stream_capturing():
+        return visible
     return None if bool(visible.all()) else visible

@@ -187,7 +187,15 @@ class Session:
             "sampling": "exhaustive" if self.settings.exhaustive else "smart",
             "samples_source": self.samples.source if self.samples else "",
             "seconds": {doing: round(seconds, 3) for doing, seconds in self._seconds.items()},
+            **({"replayed": replayed} if (replayed := self._replayed()) else {}),
         }
+
+    def _replayed(self) -> dict[str, list[int]]:
+        """Return by mode at which batch sizes, of those that were run, a GPU replays what it recorded."""
+        sizes: dict[str, list[int]] = {}
+        for cell in sorted(self.bench.replayed, key=lambda cell: cell.size):
+            sizes.setdefault(str(cell.column), []).append(cell.size)
+        return sizes
 
     def _warn_if_noisy(self) -> None:
         # Requests differ, and so do their latencies on the quietest machine: only where timings scatter is it

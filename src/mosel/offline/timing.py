@@ -31,6 +31,7 @@ class Bench:
     Attributes:
         took_ns: by cell, timings in the order taken, those of an interrupted run first.
         memory_bytes: by cell, peak memory.
+        replayed: cells that are recorded on the device and replayed.
         notes: what a person should know about cells that failed.
         busy_ns: device time spent by this run.
     """
@@ -53,6 +54,7 @@ class Bench:
         self._failure: ModelFailedError | None = None
         self.took_ns: dict[Cell, list[int]] = {}
         self.memory_bytes: dict[Cell, int] = {}
+        self.replayed: set[Cell] = set()
         self.notes: list[str] = []
         self.busy_ns = 0
         self._gauge = gauge(settings.device, model.framework)
@@ -78,19 +80,24 @@ class Bench:
         return [column for column in self._limits if column.mode == mode]
 
     def probe(self, column: Column, sizes: Iterable[int]) -> None:
-        """Warm the column up at these sizes, ascending, and note peak memory.
+        """Warm the column up at these sizes, ascending, note peak memory, and settle how they run.
 
-        Where a size fails, the largest one below it that runs is found and becomes the column's limit.
+        Peak memory is that of batches which are launched: what recordings take they share. Where a size fails,
+        the largest one below it that runs is found and becomes the column's limit.
         """
         before = self._limits[column]
         if before and not any(cell.column == column for cell in self.memory_bytes):
             self._runs(Cell(column, 1))  # what a first run draws in for good is no one batch's memory
-        for size in sorted(sizes):
+        sizes = sorted(sizes)
+        for size in sizes:
             if self._limits[column] == before and size <= before:
                 self._probe(Cell(column, size))
         if self._limits[column] < before:
             self._close_in(column)
             self._note_limit(column)
+        for size in reversed(sizes):  # smaller recordings find room in the memory of larger ones
+            if size <= self._limits[column]:
+                self._settle(Cell(column, size))
 
     def fill(
         self, cells: Iterable[Cell], count: Callable[[Cell], int], rounds: int, tick: Callable[[], None]
@@ -186,6 +193,13 @@ class Bench:
         self._gauge.reset()
         if self._runs(cell) is not None:
             self.memory_bytes[cell] = self._gauge.peak_bytes()
+
+    def _settle(self, cell: Cell) -> None:
+        column, runner = cell.column, self._runners[cell.column.precision]
+        if runner.replays and runner.settle(
+            column.modalities, column.precision, self._pool.draw(column, cell.size)
+        ):
+            self.replayed.add(cell)
 
     def _close_in(self, column: Column) -> None:
         # A failure sets the limit one below it; which size below still runs is found by halving.

@@ -10,18 +10,19 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.clock import monotonic_ns
 from mosel.core.errors import ModelFailedError, MoselError, OutOfMemoryError, WrongOutputError
 from mosel.models.base import Modality, Model
 from mosel.models.registry import find
 from mosel.online.wire import Start, Undone, WorkerModel
 from mosel.runtime.padding import blank
-from mosel.runtime.runner import CorruptInputError, Ran, Runner, prepare
+from mosel.runtime.runner import CorruptInputError, Ran, Runner, Staged, prepare
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch whose preparation is under way: for each preprocessed modality one future per part."""
+    """A batch whose preparation is under way: for each preprocessed modality one future per part.
+
+    `staged` is there where batches are copied to the device ahead; it holds None if this one could not be.
+    """
 
     task: Task
     arrays: Mapping[str, Sequence["Future[dict[str, NDArray[Any]]]"]]
+    staged: "Future[Staged | None] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,12 @@ class Execution:
             for model in start.models
         }
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+        self._copies = ThreadPoolExecutor(1, thread_name_prefix="copy")
+        self._free_ns = 0
+
+    def works_ahead(self) -> bool:
+        """Say whether anything is done for a batch beside the device before it runs there."""
+        return self.preprocesses() or any(runner.copies_ahead for runner in self._runners.values())
 
     def preprocesses(self, model: str | None = None, modalities: Sequence[str] | None = None) -> bool:
         """Say whether any of these modalities has to be prepared part by part; by default of any model's."""
@@ -104,7 +115,7 @@ class Execution:
         )
 
     def prepare(self, task: Task) -> Prepared:
-        """Begin to preprocess the chosen modalities of a batch, in threads beside the device."""
+        """Begin to preprocess a batch's chosen modalities, in threads beside the device, and to copy them."""
         model = self._models[task.model]
         arrays = {
             modality.name: [
@@ -113,7 +124,10 @@ class Execution:
             for modality in map(model.modality, task.modalities)
             if modality.preprocess
         }
-        return Prepared(task, arrays)
+        prepared = Prepared(task, arrays)
+        if not self._runners[task.model].copies_ahead:
+            return prepared
+        return replace(prepared, staged=self._copies.submit(self._staged, prepared))
 
     def run(self, prepared: Prepared) -> Result:
         """Wait for the preparation and run the batch on the device; a model's error becomes the result's.
@@ -127,7 +141,10 @@ class Execution:
             inputs = self._inputs(prepared, {u.part for u in undone})
             if not all(inputs.values()):
                 return Result(undone=undone, outputs={})
-            ran, fits = self._run(task, inputs)
+            try:
+                ran, fits = self._run(task, inputs, self._counted(prepared))
+            finally:
+                self._free_ns = monotonic_ns()
             _check_numbers(task, ran.outputs)
         except MoselError as error:
             log.warning("model %s failed on a batch", task.model, exc_info=True)
@@ -138,8 +155,10 @@ class Execution:
     def warm_up(self) -> None:
         """Run every mode at its smallest and its largest batch size, then as many others as time allows.
 
-        With length buckets these are of the shortest requests; longer ones come last.
+        With length buckets these are of the shortest requests; longer ones come last. What may be replayed on
+        the device is recorded first, at every batch size.
         """
+        self._settle()
         began = time.monotonic()
         for model, mode, size, must in _warm_up_order(self._modes):
             if not must and time.monotonic() - began > WARM_UP_LIMIT_S:
@@ -153,12 +172,33 @@ class Execution:
     def close(self) -> None:
         """End the preparing threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._copies.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, task: Task, inputs: Mapping[str, Sequence[NDArray[Any]]]) -> tuple[Ran, int]:
+    def _staged(self, prepared: Prepared) -> Staged | None:
+        """Copy a batch to the device once it is prepared; None if that fails: it is copied when it runs."""
+        task = prepared.task
+        try:
+            if any(future.exception() for futures in prepared.arrays.values() for future in futures):
+                return None
+            return self._runners[task.model].stage(task.modalities, self._inputs(prepared, set()))
+        except Exception:  # the edge to the device, whose memory the batch that runs may fill
+            log.warning("a batch of model %s could not be copied ahead", task.model, exc_info=True)
+            return None
+
+    def _counted(self, prepared: Prepared) -> Staged | None:
+        """Return what was copied ahead; copies that another batch hid count as nothing."""
+        staged = prepared.staged.result() if prepared.staged else None
+        if staged is not None:
+            staged.count(self._free_ns, monotonic_ns())
+        return staged
+
+    def _run(
+        self, task: Task, inputs: Mapping[str, Sequence[NDArray[Any]]], staged: Staged | None = None
+    ) -> tuple[Ran, int]:
         """Run a batch, in halves if memory does not hold it; with what it came to fit (0: the whole)."""
         size = sum(map(len, next(iter(inputs.values()))))
         try:
-            return self._runners[task.model].run(task.modalities, task.precision, inputs), 0
+            return self._runners[task.model].run(task.modalities, task.precision, inputs, staged), 0
         except OutOfMemoryError as error:
             if size == 1:
                 raise
@@ -171,11 +211,30 @@ class Execution:
         fits = min(middle, *(fits for _, fits in halves if fits), middle)
         return _joined([ran for ran, _ in halves]), fits
 
+    def _settle(self) -> None:
+        """Let each batch size of models that may be replayed find its way, the largest first.
+
+        Smaller ones then find room in the memory that recordings share.
+        """
+        every = [
+            (size, served.name, (mode.modalities, mode.precision))
+            for served in self._modes
+            if self._runners[served.name].replays
+            for mode in served.modes
+            for size in mode.sizes
+        ]
+        for size, name, mode in sorted(every, key=lambda each: each[0], reverse=True):
+            self._runners[name].settle(*mode, self._blank(name, mode, size, 0))
+
     def _warm_up(self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int) -> None:
+        self._runners[name].run(*mode, self._blank(name, mode, size, bucket))
+
+    def _blank(
+        self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int
+    ) -> dict[str, list[NDArray[Any]]]:
         model = self._models[name]
         length = model.length_buckets[bucket] if model.length_buckets else None
-        inputs = blank(model, mode[0], size, length)
-        self._runners[name].run(*mode, {tensor: [array] for tensor, array in inputs.items()})
+        return {tensor: [array] for tensor, array in blank(model, mode[0], size, length).items()}
 
     def _longer(self) -> Iterator[tuple[str, tuple[tuple[str, ...], str], int]]:
         for served in self._modes:

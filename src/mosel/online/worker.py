@@ -1,10 +1,11 @@
 """The worker process, one a device: `python -m mosel.online.worker SOCKET SLAB…`, from `process_channel.py`.
 
 One thread has the device: it loads the models, runs batches in the order in which they come, and answers. Where
-a model preprocesses, another thread reads ahead and sets the preparation of the next batch going while this one
-is on the device; where none does, the device thread reads for itself, which saves waking a thread for each
-batch. The arguments are file descriptors that the process inherits: its end of the socket pair, the input
-slabs, then the output slabs. It ends when the socket closes, however the engine went, and when a thread fails.
+a model preprocesses, or inputs are copied to a GPU, another thread reads ahead and sets the preparation of the
+next batch going while this one is on the device; where neither is, the device thread reads for itself, which
+saves waking a thread for each batch. The arguments are file descriptors that the process inherits: its end of
+the socket pair, the input slabs, then the output slabs. It ends when the socket closes, however the engine
+went, and when a thread fails.
 """
 
 import logging
@@ -71,7 +72,7 @@ class Worker:
             return
         self._answer(wire.Ready())
         batches = (self._taken(message, execution) for message in messages)
-        for run, prepared in _ahead(batches, start.beside) if execution.preprocesses() else batches:
+        for run, prepared in _ahead(batches, start.beside) if execution.works_ahead() else batches:
             self._answer(self._outcome(run, execution.run(prepared)))
 
     def _loaded(self, start: wire.Start) -> Execution | None:

@@ -27,6 +27,30 @@ class Ran:
     took_ns: int
 
 
+class Staged:
+    """A batch that is on its way to the device.
+
+    Args:
+        batch: what the model is called with, by keyword.
+        began_ns: from when on what it takes is counted: when it began to be laid out, by the monotonic clock.
+        arrived: what tells when it is there; the framework's own.
+    """
+
+    def __init__(self, batch: Mapping[str, Any], began_ns: int, arrived: Any) -> None:
+        self.began_ns, self.arrived = began_ns, arrived
+        self._batch = dict(batch)
+
+    def count(self, free_ns: int, now_ns: int) -> None:
+        """Count from now on if the device was busy until `free_ns`, and so hid the copies."""
+        if self.began_ns < free_ns:
+            self.began_ns = now_ns
+
+    def take(self) -> dict[str, Any]:
+        """Return the batch and hold it no longer, so that its memory is free once it has run."""
+        batch, self._batch = self._batch, {}
+        return batch
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A batch function with what it takes and declares, and the words that name it in errors."""
@@ -64,11 +88,21 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device as the framework calls it, handed to the model's `load`."""
 
+    @property
+    def copies_ahead(self) -> bool:
+        """Whether a batch can be copied to the device while another one runs there."""
+
     def ready(self, function: BatchFunction) -> BatchFunction:
         """Return a loaded function as it should be called."""
 
-    def run(self, call: Call, inputs: Mapping[str, Sequence[Array]]) -> Ran:
-        """Run a batch and time it; raises whatever the model raises."""
+    def stage(self, tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]], /) -> Staged | None:
+        """Begin to copy a batch to the device, in any thread; None where nothing is copied ahead."""
+
+    def run(self, call: Call, inputs: Mapping[str, Sequence[Array]], staged: Staged | None = None) -> Ran:
+        """Run a batch, which may be `staged`, and time it; raises whatever the model raises."""
+
+    def settle(self, call: Call, inputs: Mapping[str, Sequence[Array]], /) -> bool:
+        """Find out which way of running such batches is the quickest; return whether they are replayed."""
 
     def recover(self) -> None:
         """Give back what a failed batch may have left behind."""
@@ -78,13 +112,22 @@ class NumpyBackend:
     """Plain functions on arrays: nothing to load, nothing to copy to."""
 
     device = "cpu"
+    copies_ahead = False
 
     def ready(self, function: BatchFunction) -> BatchFunction:
         """Return the function itself."""
         return function
 
-    def run(self, call: Call, inputs: Mapping[str, Sequence[Array]]) -> Ran:
+    def stage(self, _tensors: Sequence[Tensor], _inputs: Mapping[str, Sequence[Array]], /) -> Staged | None:
+        """Do nothing: arrays are where they are computed on."""
+
+    def settle(self, _call: Call, _inputs: Mapping[str, Sequence[Array]], /) -> bool:
+        """Say that functions are called: there is no other way."""
+        return False
+
+    def run(self, call: Call, inputs: Mapping[str, Sequence[Array]], staged: Staged | None = None) -> Ran:
         """Run a batch and time it by the monotonic clock."""
+        assert staged is None, "nothing is copied ahead on a host"
         started_ns = monotonic_ns()
         found = call(assemble(call.tensors, inputs))
         outputs = {tensor.name: _as_declared(found[tensor.name], tensor, call.where) for tensor in call.outputs}

@@ -4,8 +4,8 @@ What is timed is what a batch occupies its device for: padding and joining the p
 copies out, device-synchronised. Queues, deadlines and processes are not known here.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -17,18 +17,21 @@ from mosel.core.errors import (
     WrongOutputError,
 )
 from mosel.core.types import mode_name
-from mosel.models.base import BatchFunction, Model
+from mosel.models.base import BatchFunction, Model, Tensor
 from mosel.runtime.calls import (
     Backend,
     Call,
     NumpyBackend,
     Ran,
+    Staged,
     shape_problem,
 )
+from mosel.runtime.device import describe
 
-__all__ = ["CorruptInputError", "ModelFailedError", "Ran", "Runner", "WrongOutputError", "prepare"]
+__all__ = ["CorruptInputError", "ModelFailedError", "Ran", "Runner", "Staged", "WrongOutputError", "prepare"]
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 def prepare(model: Model, modality: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -67,7 +70,42 @@ class Runner:
         self._backend = _backend(model, device, threads)
         self._functions = {precision: self._load(precision) for precision in precisions}
 
-    def run(self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[Array]]) -> Ran:
+    @property
+    def copies_ahead(self) -> bool:
+        """Whether `stage` copies anything."""
+        return self._backend.copies_ahead
+
+    @property
+    def replays(self) -> bool:
+        """Whether `settle` has anything to find out."""
+        return self._model.replayable and self._backend.copies_ahead
+
+    def stage(self, modalities: tuple[str, ...], inputs: Mapping[str, Sequence[Array]]) -> Staged | None:
+        """Begin to copy a batch to the device, in any thread, while another one may run; see `run`.
+
+        Raises:
+            Exception: it cannot be copied. `run` does it then.
+        """
+        return self._backend.stage(self._tensors(modalities), inputs)
+
+    def settle(
+        self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[Array]]
+    ) -> bool:
+        """Find out, once, which way of running such batches is the quickest; return whether they are replayed.
+
+        For before a server is ready, and while nothing else runs. Parameters are as for `run`.
+        """
+        return self.replays and self._guarded(
+            self._backend.settle, self._call(modalities, precision, inputs), inputs
+        )
+
+    def run(
+        self,
+        modalities: tuple[str, ...],
+        precision: str,
+        inputs: Mapping[str, Sequence[Array]],
+        staged: Staged | None = None,
+    ) -> Ran:
         """Run one batch in one mode.
 
         Args:
@@ -76,28 +114,39 @@ class Runner:
             inputs: by tensor name (`model_inputs` of these modalities) one array per part of the batch, each
                 of shape (requests, *shape); every tensor has the same parts. They are not written to, unless
                 the model itself writes to what it is given.
+            staged: what `stage` returned for these inputs, if it was called.
 
         Raises:
             ModelFailedError: the model raised; `OutOfMemoryError` if for want of memory.
             WrongOutputError: an output is missing, or has another shape or type than declared.
         """
-        tensors = [tensor for name in modalities for tensor in self._model.modality(name).model_inputs]
-        batch = sum(len(part) for part in inputs[tensors[0].name])
+        call = self._call(modalities, precision, inputs)
+        ran = self._guarded(self._backend.run, call, inputs, staged)
+        batch = _requests(call.tensors, inputs)
+        for tensor in self._model.outputs:
+            problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
+            if problem:
+                raise WrongOutputError(f"{call.where}: gave output {problem}")
+        return ran
+
+    def _call(self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[Array]]) -> Call:
+        tensors = self._tensors(modalities)
+        batch = _requests(tensors, inputs)
         where = f"model {self._model.name!r} in mode {mode_name(modalities)} at batch {batch}"
-        call = Call(self._functions[precision], tensors, self._model.outputs, where)
+        return Call(self._functions[precision], tensors, self._model.outputs, where)
+
+    def _tensors(self, modalities: tuple[str, ...]) -> list[Tensor]:
+        return [tensor for name in modalities for tensor in self._model.modality(name).model_inputs]
+
+    def _guarded(self, work: Callable[..., T], call: Call, *given: Any) -> T:
         try:
-            ran = self._backend.run(call, inputs)
+            return work(call, *given)
         except MoselError:
             raise
         except Exception as error:
             self._backend.recover()
             kind = OutOfMemoryError if _lacked_memory(error) else ModelFailedError
-            raise kind(f"{where}: {_line(error)}") from error
-        for tensor in self._model.outputs:
-            problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
-            if problem:
-                raise WrongOutputError(f"{where}: gave output {problem}")
-        return ran
+            raise kind(f"{call.where}: {_line(error)}") from error
 
     def _load(self, precision: str) -> BatchFunction:
         try:
@@ -116,9 +165,18 @@ class Runner:
 def _backend(model: Model, device: str, threads: int) -> Backend:
     if model.framework == "numpy":
         return NumpyBackend()
-    from mosel.runtime.on_torch import backend  # torch is an optional extra
+    describe(device)
+    if device == "cpu":
+        from mosel.runtime.on_torch import CpuBackend  # torch is an optional extra
 
-    return backend(device, threads)
+        return CpuBackend(threads)
+    from mosel.runtime.on_cuda import CudaBackend
+
+    return CudaBackend(device)
+
+
+def _requests(tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]]) -> int:
+    return sum(len(part) for part in inputs[tensors[0].name])
 
 
 def _lacked_memory(error: BaseException) -> bool:

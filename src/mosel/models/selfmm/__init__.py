@@ -112,6 +112,7 @@ def selfmm(
         agreement=same_sentiment,
         precisions=PRECISIONS,
         version=version_with(vocabulary, version_of(checkpoint, seed)),
+        replayable=True,
         trained=checkpoint is not None,
     )
 

@@ -69,6 +69,7 @@ def tbn(
         max_batch=4 if size == "full" else 16,
         latency_slo_s=30.0 if size == "full" else 1.0,
         version=version_of(checkpoint, seed),
+        replayable=True,
         trained=checkpoint is not None,
     )
 

@@ -100,6 +100,7 @@ def tvlt(size: str = "full", checkpoint: Path | None = None, seed: int | None = 
         agreement=same_sentiment,
         precisions=PRECISIONS,
         version=version_of(checkpoint, seed),
+        replayable=True,
         trained=checkpoint is not None,
     )
 

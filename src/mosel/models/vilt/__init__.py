@@ -95,6 +95,7 @@ def vilt(
         metric="micro-F1",
         precisions=PRECISIONS,
         version=version_with(vocabulary, version_of(checkpoint, seed)),
+        replayable=True,
         trained=checkpoint is not None,
     )
 

@@ -20,6 +20,17 @@ def test_sentiment_is_judged_by_sign_error_and_correlation() -> None:
     assert found["correlation"] == pytest.approx(expected)
 
 
+def test_neutral_samples_count_as_not_negative_or_are_left_out() -> None:
+    """Papers give both: of four samples one is neutral and taken for negative; without it all are right."""
+    outputs = {"sentiment": np.array([[1.0], [-0.5], [-1.0], [-2.0]])}
+    found = SENTIMENT.metrics(SENTIMENT.facts(outputs, np.array([2.0, 0.0, -1.0, -2.0])))
+    assert (found["accuracy"], found["accuracy without neutral"]) == (0.75, 1.0)
+    assert found["F1"] == pytest.approx(0.5 * (2 / 3) + 0.5 * (4 / 5))
+    assert found["F1 without neutral"] == 1.0
+    neutral = SENTIMENT.metrics(SENTIMENT.facts(outputs, np.zeros(4)))
+    assert "accuracy without neutral" not in neutral
+
+
 def test_a_correlation_that_is_not_defined_is_not_given() -> None:
     """A model that always answers the same correlates with nothing."""
     outputs = {"sentiment": np.ones((3, 1))}

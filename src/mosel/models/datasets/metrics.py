@@ -18,13 +18,20 @@ def _sentiments(outputs: Outputs, labels: Array) -> Facts:
 
 
 def _of_sentiments(facts: Facts) -> dict[str, float]:
-    """Accuracy and F1 tell negative from the rest; F1 weighs both by how many there are, as is usual here."""
+    """Accuracy and F1 tell negative from the rest, and from positive where neutral samples are left out.
+
+    F1 weighs both kinds by how many there are. The data set's owners name both ways of counting.
+    """
     answered, meant = facts.T
     found = {
         "accuracy": float(((answered < 0) == (meant < 0)).mean()),
         "F1": _weighted_f1(answered < 0, meant < 0),
         "MAE": float(np.abs(answered - meant).mean()),
     }
+    if (told := meant != 0).any():
+        negative, meant_negative = answered[told] <= 0, meant[told] < 0
+        found["accuracy without neutral"] = float((negative == meant_negative).mean())
+        found["F1 without neutral"] = _weighted_f1(negative, meant_negative)
     if answered.std() > 0 and meant.std() > 0:  # elsewhere a correlation is not defined
         found["correlation"] = float(np.corrcoef(answered, meant)[0, 1])
     return found

@@ -22,6 +22,7 @@ import numpy as np
 from _loglog import Line, Plot, svg
 from _page import machine, where, with_block
 from _rivals import MODULES, Ints, Rival
+from msgspec import structs
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -162,7 +163,7 @@ def decided_ms(policy: str, length: int, seed: int) -> float:
     took = []
 
     def decide(view: View) -> Decision:
-        took.append(least_ms(lambda: POLICIES[policy].decide(replace(view, search=Search()))))
+        took.append(least_ms(lambda: POLICIES[policy].decide(structs.replace(view, search=Search()))))
         return POLICIES[policy].decide(view)
 
     POLICIES["timed"] = replace(POLICIES[policy], decide=decide)

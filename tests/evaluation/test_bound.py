@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mosel.cli import run
 from mosel.core.clock import NS_PER_MS, NS_PER_S
@@ -70,7 +71,7 @@ def worlds(draw: st.DrawFn) -> tuple[Profile, Workload, Conditions]:
     )
     jobs = sorted(draw(st.lists(one, min_size=1, max_size=15)), key=lambda each: each.arrival_ns)
     named = [
-        dataclasses.replace(each, id=f"j{i}", modalities=draw(st.sampled_from([(), ("audio",), ("video",)])))
+        structs.replace(each, id=f"j{i}", modalities=draw(st.sampled_from([(), ("audio",), ("video",)])))
         for i, each in enumerate(jobs)
     ]
     outages = draw(st.sampled_from([(), (Outage(0, 5 * NS_PER_MS, 20 * NS_PER_MS),)]))
@@ -130,11 +131,11 @@ def test_work_goes_where_it_is_least() -> None:
     """Two workers, each ten times as quick as the other at one mode, do 20 requests of each in 20 ms."""
     first, second = profile(cheap_ms=1.0, full_ms=10.0), profile(cheap_ms=10.0, full_ms=1.0)
     crew = [{"m": first}, {"m": second}]
-    full = dataclasses.replace(job("b", requests=20, slo=0.9, within_ms=20))
-    cheap = [dataclasses.replace(job(f"c{i}", requests=1, slo=0.6, within_ms=20)) for i in range(20)]
+    full = structs.replace(job("b", requests=20, slo=0.9, within_ms=20))
+    cheap = [structs.replace(job(f"c{i}", requests=1, slo=0.6, within_ms=20)) for i in range(20)]
     assert clairvoyant_bound({}, workload(full, *cheap), Conditions(2), crew=crew) == 1.0
     assert clairvoyant_bound({"m": first}, workload(full, *cheap), Conditions(2)) == 0.5
-    beside = clairvoyant_bound({}, workload(full, dataclasses.replace(full, id="d")), Conditions(2), crew=crew)
+    beside = clairvoyant_bound({}, workload(full, structs.replace(full, id="d")), Conditions(2), crew=crew)
     assert 22 / 40 <= beside < 0.6
 
 
@@ -187,7 +188,7 @@ def test_cheap_jobs_go_first_and_the_next_in_part() -> None:
     """In 20 ms a worker does the ten cheap requests (10 ms) and one of three full ones (10 ms each)."""
     cheap = job("a", requests=10, slo=0.6, within_ms=20)
     full = job("b", requests=1, slo=0.9, within_ms=20)
-    assert bound([cheap, full, dataclasses.replace(full, id="c"), dataclasses.replace(full, id="d")]) == 11 / 13
+    assert bound([cheap, full, structs.replace(full, id="c"), structs.replace(full, id="d")]) == 11 / 13
     assert bound([cheap, job("e", requests=2, slo=0.9, within_ms=20)]) == pytest.approx((10 + 1) / 12)
 
 
@@ -195,7 +196,7 @@ def test_modes_are_mixed_in_whole_requests() -> None:
     """Two requests at 0.65 need one in the full mode: 11 ms; four at 0.65 need one too, 13 ms."""
     pair = job("a", requests=2, slo=0.65, within_ms=11)
     assert bound([pair]) == 1.0
-    assert bound([dataclasses.replace(pair, deadline_ns=11 * NS_PER_MS - 1)]) == 0.0
+    assert bound([structs.replace(pair, deadline_ns=11 * NS_PER_MS - 1)]) == 0.0
     assert bound([job("b", requests=4, slo=0.65, within_ms=13)]) == 1.0
     assert bound([job("b", requests=4, slo=0.65, within_ms=12.9)]) == 0.0
 
@@ -227,13 +228,13 @@ def test_a_larger_batch_may_be_the_quicker() -> None:
 def test_jobs_that_cannot_be_served_count_in_the_whole() -> None:
     """An SLO above the best mode, or the best of the job's modalities; a length beyond all buckets."""
     fine = job("a")
-    lacking = dataclasses.replace(job("b", slo=0.7), modalities=("audio",))
+    lacking = structs.replace(job("b", slo=0.7), modalities=("audio",))
     assert bound([fine, lacking, job("c", slo=0.95)]) == pytest.approx(1 / 3)
-    no_mode = dataclasses.replace(job("d"), modalities=("video",))
+    no_mode = structs.replace(job("d"), modalities=("video",))
     assert bound([fine, no_mode]) == 0.5
     table = shaped([(("audio",), 0.9, (1.0,))])
     longer = _with(table, length_buckets=(10.0,), modes=tuple(_bucketed(mode) for mode in table.modes))
-    assert bound([fine, dataclasses.replace(job("e"), length=11.0)], longer) == 0.5
+    assert bound([fine, structs.replace(job("e"), length=11.0)], longer) == 0.5
 
 
 def _bucketed(mode: Mode) -> Mode:
@@ -246,18 +247,18 @@ def test_a_length_pays_for_its_bucket() -> None:
     latency_s = ((0.001,), (0.01,))
     mode = Mode(("audio",), 0.9, 0.9, 1, latency_s, latency_s, ((1,), (1,)))
     table = _with(profile(), modes=(mode,), batch_sizes=(1,), length_buckets=(5.0, 10.0))
-    short = dataclasses.replace(job("a", requests=5, within_ms=5), length=5.0)
+    short = structs.replace(job("a", requests=5, within_ms=5), length=5.0)
     assert bound([short], table) == 1.0
     for length in (5.5, None):
-        assert bound([dataclasses.replace(short, length=length)], table) == 0.0
+        assert bound([structs.replace(short, length=length)], table) == 0.0
 
 
 def test_large_jobs_are_bounded_too() -> None:
     """A job of many batches is served if its work fits, and not if it exceeds the whole window."""
     large = job("a", requests=500, slo=0.75, within_ms=2750)
     assert bound([large]) == 1.0
-    assert bound([dataclasses.replace(large, deadline_ns=2740 * NS_PER_MS)]) == 0.0
-    assert bound([dataclasses.replace(large, deadline_ns=1375 * NS_PER_MS)], workers=2) == 1.0
+    assert bound([structs.replace(large, deadline_ns=2740 * NS_PER_MS)]) == 0.0
+    assert bound([structs.replace(large, deadline_ns=1375 * NS_PER_MS)], workers=2) == 1.0
 
 
 def test_modes_without_latency_cost_nothing() -> None:
@@ -275,7 +276,7 @@ def test_scaled_latencies_and_outages_count() -> None:
     away = Outage(0, 2 * NS_PER_MS, 3 * NS_PER_MS)
     assert bound(jobs, outages=(away,)) == 0.0
     assert bound(jobs, workers=2, outages=(away,)) == 1.0
-    assert bound([dataclasses.replace(jobs[0], deadline_ns=11 * NS_PER_MS)], outages=(away,)) == 1.0
+    assert bound([structs.replace(jobs[0], deadline_ns=11 * NS_PER_MS)], outages=(away,)) == 1.0
 
 
 def test_models_share_the_workers() -> None:
@@ -283,7 +284,7 @@ def test_models_share_the_workers() -> None:
     two = {"m": profile(), "n": profile("n", cheap_ms=4.0)}
     jobs = [
         job("a", requests=4, slo=0.6, within_ms=12),
-        dataclasses.replace(job("b", 0, 3, 0.6, 12), model="n"),
+        structs.replace(job("b", 0, 3, 0.6, 12), model="n"),
     ]
     assert clairvoyant_bound(two, workload(*jobs)) == pytest.approx((4 + 2) / 7)
 
@@ -292,14 +293,14 @@ def test_noise_and_endless_workloads_have_no_bound() -> None:
     """Latencies drawn at random, and times that cannot be counted, are errors that say so."""
     with pytest.raises(UsageError, match="noise"):
         bound([job("a")], noise_cv=0.1)
-    far = dataclasses.replace(job("a"), arrival_ns=1 << 60, deadline_ns=(1 << 60) + NS_PER_S)
+    far = structs.replace(job("a"), arrival_ns=1 << 60, deadline_ns=(1 << 60) + NS_PER_S)
     with pytest.raises(UsageError, match="split it"):
         bound([far])
 
 
 def test_a_deadline_in_the_far_future_is_no_obstacle() -> None:
     """A latency SLO of a hundred years, with a thousand workers, is as good as a day's."""
-    patient = dataclasses.replace(job("a"), deadline_ns=100 * 365 * 86_400 * NS_PER_S)
+    patient = structs.replace(job("a"), deadline_ns=100 * 365 * 86_400 * NS_PER_S)
     assert bound([patient, job("b")], workers=1000) == 1.0
 
 

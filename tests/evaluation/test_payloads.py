@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from mosel.core.errors import ModelError
@@ -66,7 +67,7 @@ def test_a_body_carries_the_slos_and_the_jobs_name() -> None:
 
 def test_a_body_carries_what_the_job_is_worth() -> None:
     """Weight, tenant and length travel as parameters where a workload gives them."""
-    worth = replace(job(1), weight=2.5, tenant="gold", length=3.0)
+    worth = structs.replace(job(1), weight=2.5, tenant="gold", length=3.0)
     payload = Payloads(model(), seed=1).make(worth)
     told = decode(payload.body, payload.header_length).call.parameters
     assert (told["weight"], told["tenant"], told["length"]) == (2.5, "gold", 3.0)
@@ -103,7 +104,7 @@ def test_samples_are_of_the_length_that_the_job_says() -> None:
     payloads = Payloads(replace(only, modalities=(text,), length_buckets=(2, 4, 9)), seed=0)
 
     def sent(length: float | None) -> set[int]:
-        return set(payloads.make(replace(job(6), length=length)).indices.tolist())
+        return set(payloads.make(structs.replace(job(6), length=length)).indices.tolist())
 
     assert [sent(length) for length in (1, 3, 4, 9)] == [{0, 1}, {2, 3}, {2, 3}, {4}]
     assert sent(20) == sent(None) == {0, 1, 2, 3, 4}

@@ -1,8 +1,8 @@
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from mosel.core.clock import NS_PER_MS
 from mosel.core.states import State

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile

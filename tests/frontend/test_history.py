@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from mosel.core.clock import NS_PER_MS, NS_PER_S
 from mosel.core.states import Reason, State

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from mosel.core.errors import RefusedError, UsageError
@@ -52,7 +53,7 @@ class Engine:
         if self.refuses:
             raise RefusedError("not now")
         self.batches += 1
-        receipt = replace(receipt_of(job, self.mode[0]), modes=(self.mode,))
+        receipt = structs.replace(receipt_of(job, self.mode[0]), modes=(self.mode,))
         return Answer(receipt, {"scores": SCORES[:1], "label": np.ones(1, np.int64)})
 
 
@@ -84,7 +85,7 @@ def run(
 
 def saw(shadows: Shadows, mode: str = "sound", job: Job = JOB, **changes: Any) -> None:
     """Tell of a job that ran in a mode."""
-    shadows.saw(replace(receipt_of(job, mode), **changes), INPUTS, OUTPUTS)
+    shadows.saw(structs.replace(receipt_of(job, mode), **changes), INPUTS, OUTPUTS)
 
 
 def test_one_request_of_an_answered_job_is_compared_once_the_server_is_idle(
@@ -131,10 +132,10 @@ def test_what_is_not_compared(model: Model, profile: Profile) -> None:
         saw(shadows, "text+sound")
         saw(shadows, modes=(("text", 1), ("sound", 1)))
         saw(shadows, cascaded=1)
-        saw(shadows, job=replace(JOB, modalities=("sound",)))
+        saw(shadows, job=structs.replace(JOB, modalities=("sound",)))
         shadows.saw(receipt_of(JOB, "sound"), INPUTS, None)
         large = {"wave": np.zeros((1, LARGEST_BYTES + 1), np.uint8)}
-        shadows.saw(receipt_of(replace(JOB, requests=1), "sound"), large, OUTPUTS)
+        shadows.saw(receipt_of(structs.replace(JOB, requests=1), "sound"), large, OUTPUTS)
 
     engine, _ = run(model, profile, act)
     assert not engine.jobs

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from mosel.core.errors import RefusedError
 from mosel.online.backlog import LONGEST_WAIT_S, Backlog

@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from mosel.core.clock import to_ns, to_s
 from mosel.core.states import OUTCOMES

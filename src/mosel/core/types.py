@@ -1,7 +1,8 @@
 """The words of mosel: mode, strategy, job, batch, receipt. Frozen, and free of behaviour that needs a clock."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from mosel.core.states import Reason, State
 
@@ -15,8 +16,7 @@ def mode_name(modalities: Iterable[str], precision: str = "") -> str:
     return f"{joined}@{precision}" if precision else joined
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One or more requests sent together with one accuracy SLO and one latency SLO.
 
     Attributes:
@@ -44,16 +44,14 @@ class Job:
     length: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """The requests of one job that run in one batch; `requests` are indices into the job."""
 
     job: str
     requests: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """Requests of one or more jobs that run together on one worker in one mode.
 
     `bucket` indexes the profile's length buckets (0 where it has none); `expected_ns` is the estimate the
@@ -76,8 +74,7 @@ class Batch:
         return sum(len(part.requests) for part in self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRun:
+class BatchRun(Struct, frozen=True):
     """A batch as it ran, for receipts and `batches.csv`; `requests` of its `size` are the receipt's job's."""
 
     id: int
@@ -89,8 +86,7 @@ class BatchRun:
     requests: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What became of a job.
 
     Attributes:
@@ -114,5 +110,5 @@ class Receipt:
     finish_ns: int | None = None
     accuracy: float | None = None
     modes: tuple[tuple[str, int], ...] = ()
-    batches: tuple[BatchRun, ...] = field(default=())
+    batches: tuple[BatchRun, ...] = ()
     cascaded: int = 0

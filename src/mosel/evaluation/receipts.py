@@ -8,8 +8,10 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from mosel.core.clock import NS_PER_MS, to_ns
 from mosel.core.states import OUTCOMES, State

@@ -5,7 +5,6 @@ stands in `arrivals.py`; what is done with one, in `simulate.py` and `replay.py`
 """
 
 import csv
-import dataclasses
 import io
 import math
 import os
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
+
+import msgspec
 
 from mosel.core.clock import to_ns, to_s
 from mosel.core.errors import FileError
@@ -63,7 +64,7 @@ def read_workload(path: Path, models: Modalities | None = None) -> Workload:
 
 def merged(workloads: Sequence[Workload]) -> Workload:
     """Return one workload of several models' in order of arrival, each job named after its model."""
-    jobs = [dataclasses.replace(job, id=f"{job.model}-{job.id}") for each in workloads for job in each.jobs]
+    jobs = [msgspec.structs.replace(job, id=f"{job.model}-{job.id}") for each in workloads for job in each.jobs]
     jobs.sort(key=lambda job: (job.arrival_ns, job.id))
     known = {"model", *(name for each in workloads for name in each.columns)}
     return Workload(tuple(jobs), tuple(name for name in OPTIONAL if name in known))

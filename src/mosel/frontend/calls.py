@@ -4,10 +4,11 @@ Nothing here knows HTTP or gRPC, nor how a tensor travels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.clock import to_ms, to_s
@@ -18,8 +19,7 @@ from mosel.frontend.best import Choice
 Parameter = bool | int | float | str
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(Struct, frozen=True):
     """One input tensor as it arrived: `array` has the protocol's `shape`, whose first dimension is requests."""
 
     name: str
@@ -27,8 +27,7 @@ class Input:
     array: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One inference call, decoded but not yet checked against the model.
 
     Attributes:
@@ -41,7 +40,7 @@ class Call:
 
     inputs: tuple[Input, ...]
     id: str = ""
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = {}
     outputs: tuple[str, ...] = ()
     limit_ns: int | None = None
 

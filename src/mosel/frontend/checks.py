@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.errors import InputError
@@ -39,8 +40,7 @@ MOST_HELD = 1024
 """Of so many sets of inputs it is kept which modalities they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """A call that fits its model: the job, and its tensors by name, each of shape (requests, *shape)."""
 
     job: Job

@@ -1,14 +1,14 @@
 """A job that has its outcome, as those see it who watch a server: its log and its traces."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from mosel.core.types import Receipt
 from mosel.frontend.best import Choice
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """What became of a job.
 
     Attributes:

@@ -12,11 +12,12 @@ be asked for in two steps (`steps.py`): `Held.wanted` is the only thing that an 
 import math
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from msgspec import Struct
+
 from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import InputError
 
@@ -41,8 +43,7 @@ class Defaults:
         return _read({}, self)
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """What a client asks for its job; see `Job` for what each is."""
 
     accuracy_slo: float

@@ -7,7 +7,6 @@ names them. Raw tensors are views of the body, not copies. What a model expects 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -36,8 +35,7 @@ Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 Shape = Annotated[list[Size], msgspec.Meta(max_length=MOST_DIMENSIONS)]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A decoded request body: the call, and which of its outputs are wanted raw."""
 
     call: Call
@@ -45,8 +43,7 @@ class Request:
     raw_default: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """A response body; `header_length` is the length of its JSON object where raw tensors follow, else None."""
 
     content: bytes

@@ -7,7 +7,8 @@ known here, nor are protocol codes.
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mosel import __version__
 from mosel.core.clock import to_s

@@ -7,10 +7,11 @@ the scheduler's own reckoning (`online/unsure.py`), and the receipt is that of o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.states import Reason, State

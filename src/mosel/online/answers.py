@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.errors import MoselError
@@ -15,8 +16,7 @@ Confidences = Mapping[tuple[str, int], float]
 """How sure the model was of the requests of a batch, by job and index, as far as it is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of a job; `outputs` by name, each (requests, …), or None unless it was served or late."""
 
     receipt: Receipt
@@ -56,8 +56,7 @@ Tell = Callable[["Answer | MoselError"], None]
 """Is handed what became of a job, once, on the event loop. An error means that the engine itself failed."""
 
 
-@dataclass(slots=True, eq=False)
-class Live:
+class Live(Struct, eq=False):
     """A job without an outcome, its tensors, and who is told of its answer."""
 
     job: Job

@@ -9,10 +9,10 @@ knows no deadlines.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.clock import to_ns, to_s
@@ -32,8 +32,7 @@ class WorkerState(StrEnum):
     GIVEN_UP = "given_up"
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """A batch and what it runs on.
 
     Attributes:
@@ -50,8 +49,7 @@ class Work:
     tensors: Mapping[str, Sequence[NDArray[Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
+class GivenUp(Struct, frozen=True):
     """The worker will not come back; `detail` is the last that was heard of it."""
 
     worker: int

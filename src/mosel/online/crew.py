@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.types import Batch
@@ -21,8 +22,7 @@ Flags = NDArray[np.bool_]
 IDLE = -1
 
 
-@dataclass(slots=True, eq=False)
-class Sent:
+class Sent(Struct, eq=False):
     """A batch with a worker; `start_ns` is None while another batch runs before it."""
 
     batch: Batch

@@ -15,7 +15,9 @@ corrected, because nothing runs any more: `starved` forgets them after a while.
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 WINDOW = 24
 """How many batches an estimate looks back."""
@@ -32,8 +34,7 @@ STALE_NS = 1_000_000_000
 """How old the last report is when estimates under which nothing runs are forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(Struct, frozen=True):
     """How long a batch occupied its worker, and what the best prediction of that is or was."""
 
     model: str

@@ -5,52 +5,47 @@ are two drivers of it. Neither knows more than what stands here.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """A job's headers were received and its parameters checked."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     """The client of a job went away; nobody waits for its answer."""
 
     job: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     """A worker is warm and can take batches (again); with `profiles`, it has other models than before."""
 
     worker: int
     profiles: Mapping[str, Profile] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRetiring:
+class WorkerRetiring(Struct, frozen=True):
     """A worker is to be stopped: it gets no more batches; `Retired` tells when it has ended those it holds."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
+class WorkerLost(Struct, frozen=True):
     """A worker died or was given up; every batch that it held is lost."""
 
     worker: int
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Corrupt:
+class Corrupt(Struct, frozen=True):
     """One request of a batch did not run, because `modality` could not be decoded; `detail` says why."""
 
     job: str
@@ -59,8 +54,7 @@ class Corrupt:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """A batch ran: each of its requests is done, except those that `undone` names.
 
     `took_ns` is how long the batch occupied the device, as the worker measured it. Of a batch that is `judged`,
@@ -84,21 +78,18 @@ class Finished:
         return dict(zip([one for one in every if one not in undone], self.confidence, strict=False))
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFailed:
+class BatchFailed(Struct, frozen=True):
     """The model raised on a batch; the worker lives. `detail` is one line."""
 
     batch: int
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The time of a `WakeAt` has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shutdown:
+class Shutdown(Struct, frozen=True):
     """The drain's limit is over: every job that is left ends now."""
 
 
@@ -107,29 +98,25 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(Struct, frozen=True):
     """Send this batch to its worker. It starts when the worker's batch in hand, if any, is done."""
 
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(Struct, frozen=True):
     """The job has its one outcome; tell its client."""
 
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class WakeAt:
+class WakeAt(Struct, frozen=True):
     """Send a `Tick` at this time; a later `WakeAt` replaces an earlier one."""
 
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(Struct, frozen=True):
     """A worker that was retiring has nothing in hand and gets nothing: it may be stopped."""
 
     worker: int

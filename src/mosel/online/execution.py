@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
@@ -38,8 +39,7 @@ DETAIL_LIMIT = 500
 Arrays = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     """A batch to run.
 
     `tensors` holds by arriving name one array (requests, *shape) per part, or, where nothing is to be prepared,
@@ -53,8 +53,7 @@ class Task:
     judged: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A batch whose preparation is under way: for each preprocessed modality one future per part.
 
     `staged` is there where batches are copied to the device ahead; it holds None if this one could not be.
@@ -65,8 +64,7 @@ class Prepared:
     staged: "Future[Staged | None] | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What came of a batch: outputs of what ran and confidence in each, or `failure`, one line.
 
     `fits` is as in `events.Finished`.

@@ -7,7 +7,9 @@ units of `expected.py`, what runs as the scheduler expects it to take.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from mosel.core.states import Reason, State
 from mosel.core.types import Batch, BatchRun, Job, Receipt

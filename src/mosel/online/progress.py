@@ -4,8 +4,9 @@ State changes follow `core/states.py`; a change that the table does not allow is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from mosel.core.states import TRANSITIONS, Reason, State
 from mosel.core.types import ACCURACY_TOLERANCE, BatchRun, Job, Receipt
@@ -19,8 +20,7 @@ MOST_FAULTS = 2
 """How many batches may fail or be lost under a job before it is answered `failed`."""
 
 
-@dataclass(slots=True, eq=False)
-class Progress:
+class Progress(Struct, eq=False):
     """What became of a job so far, whatever workers it ran on.
 
     Attributes:
@@ -50,17 +50,17 @@ class Progress:
     state: State = State.ARRIVED
     running: int = 0
     credited: float = 0.0
-    modes: dict[str, int] = field(default_factory=dict)
-    promises: dict[int, Promise] = field(default_factory=dict)
-    unsure: dict[int, Held] = field(default_factory=dict)
-    again: dict[int, Held] = field(default_factory=dict)
-    runs: list[BatchRun] = field(default_factory=list)
+    modes: dict[str, int] = {}
+    promises: dict[int, Promise] = {}
+    unsure: dict[int, Held] = {}
+    again: dict[int, Held] = {}
+    runs: list[BatchRun] = []
     cascaded: int = 0
     faults: int = 0
     fault: Reason | None = None
     detail: str = ""
     cell: int = 0
-    sides: "dict[Any, LiveJob]" = field(default_factory=dict)
+    sides: "dict[Any, LiveJob]" = {}
     work_ns: int = 0
 
     @property

@@ -13,8 +13,9 @@ Rules:
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter_ns, thread_time_ns
+
+from msgspec import Struct
 
 from mosel.core.clock import NS_PER_MS
 from mosel.online.events import (
@@ -55,8 +56,7 @@ FORGETTING = 0.95
 """By how much the longest call counts less with each call after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One call of the scheduler: what it was told, when, and what it asked for."""
 
     events: tuple[Event, ...]

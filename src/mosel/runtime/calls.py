@@ -1,10 +1,10 @@
 """What a batch function is called with and must return, whatever the framework; the seam under `runner.py`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
@@ -16,8 +16,7 @@ from mosel.runtime.padding import assemble
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """What a batch gave: outputs by name, each of shape (batch, …), and how long it took.
 
     An output may share memory with an input that the model handed through: read it before reusing the input.
@@ -51,8 +50,7 @@ class Staged:
         return batch
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """A batch function with what it takes and declares, and the words that name it in errors."""
 
     function: BatchFunction

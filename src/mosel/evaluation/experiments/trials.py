@@ -5,7 +5,6 @@ runs and computed in other processes. Wall times are no part of an outcome.
 """
 
 from collections import Counter
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -152,7 +151,7 @@ def _workload(trial: Trial, profile: Profile) -> Workload:
         return made
     both = [("first", made), ("second", generate(trial.other, profile))]
     jobs = [
-        replace(job, id=f"{tenant}-{job.id}", tenant=tenant)
+        msgspec.structs.replace(job, id=f"{tenant}-{job.id}", tenant=tenant)
         for tenant, workload in both
         for job in workload.jobs
     ]
@@ -164,7 +163,8 @@ def _resized(made: Workload, requests: int) -> Workload:
     wanted = max(1, made.requests // requests)
     picks = np.linspace(0, len(made.jobs) - 1, wanted).astype(int).tolist()
     jobs: list[Job] = [
-        replace(made.jobs[pick], id=f"r{number}", requests=requests) for number, pick in enumerate(picks)
+        msgspec.structs.replace(made.jobs[pick], id=f"r{number}", requests=requests)
+        for number, pick in enumerate(picks)
     ]
     return Workload(tuple(jobs))
 

@@ -6,9 +6,10 @@ batch. It keeps nothing between calls: what lasts (the strategy in force of each
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.online.amortised import Amortised
@@ -67,8 +68,7 @@ class Pool:
         return 1 / float(self.speed[self.speed > 0].mean())
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What a policy reads: the queue as the worker sees it that can take a batch.
 
     Latencies, strategies and costs are that worker's own; the queue holds the jobs that it can run, and where
@@ -154,8 +154,7 @@ class View:
         return np.flatnonzero(line_up.kept(self.free_ns, batches, self.by_ns, self.slow))
 
 
-@dataclass(frozen=True, slots=True)
-class BatchChoice:
+class BatchChoice(Struct, frozen=True):
     """The next batch: requests of these rows, in this mode (or cascade's first stage) of this model."""
 
     table: ModelTable
@@ -165,8 +164,7 @@ class BatchChoice:
     """(row, how many of its waiting requests)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """What a policy answers; rows are those of the view's queue.
 
     Attributes:
@@ -178,7 +176,7 @@ class Decision:
     """
 
     drop: tuple[int, ...] = ()
-    plans: Mapping[int, Strategy] = field(default_factory=dict)
+    plans: Mapping[int, Strategy] = {}
     batch: BatchChoice | None = None
     wait_until_ns: int | None = None
     answer: tuple[int, ...] = ()

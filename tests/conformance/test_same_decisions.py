@@ -11,10 +11,9 @@ from mosel.core.states import OUTCOMES
 from mosel.core.types import Batch, Receipt
 from mosel.evaluation import simulate as simulation
 from mosel.evaluation.workload import Workload
-from mosel.online.events import Action, Complete, Dispatch, Event
+from mosel.online.events import Action, Complete, Dispatch, Entry, Event
 from mosel.online.layout import Layout
 from mosel.online.policies import POLICIES
-from mosel.online.turns import Entry
 from tests.conformance.worlds import Lived, Outage, Scenario, by_engine, by_heap, jobs, profile
 
 S = 1_000_000_000

@@ -23,6 +23,7 @@ from mosel.online.events import (
     Complete,
     Corrupt,
     Dispatch,
+    Entry,
     Event,
     Finished,
     Scheduling,
@@ -36,7 +37,7 @@ from mosel.online.layout import Layout
 from mosel.online.policies import Options
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import LONG_NS, Entry
+from mosel.online.turns import LONG_NS
 
 Outcome = tuple[int, Finished | BatchFailed]
 

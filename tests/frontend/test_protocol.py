@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call
-from mosel.frontend.protocol import Request, decode, encode
+from mosel.frontend.inference import Request
+from mosel.frontend.protocol import decode, encode
 from mosel.models.base import BYTES, DATATYPES, Tensor
 from mosel.models.datatypes import from_wire, to_wire
 

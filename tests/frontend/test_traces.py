@@ -12,8 +12,7 @@ from mosel.core.types import Batch, BatchRun, Job, Part, Receipt
 from mosel.frontend.best import Choice
 from mosel.frontend.endings import Ended
 from mosel.frontend.traces import DECISIONS_KEPT, Traces, configured_tracer
-from mosel.online.events import Complete, Dispatch
-from mosel.online.turns import Entry
+from mosel.online.events import Complete, Dispatch, Entry
 
 EPOCH = 1_000_000
 """What the wall clock is ahead of the engine's."""

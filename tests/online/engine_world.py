@@ -14,9 +14,19 @@ from mosel.core.types import Batch, Job, Part, Receipt
 from mosel.online import virtual
 from mosel.online.channel import GivenUp, Outputs, ProfiledChannel, Report, Work, WorkerState
 from mosel.online.engine import Engine
-from mosel.online.events import Action, Arrived, BatchFailed, Complete, Dispatch, Event, Finished, Scheduling
+from mosel.online.events import (
+    Action,
+    Arrived,
+    BatchFailed,
+    Complete,
+    Dispatch,
+    Entry,
+    Event,
+    Finished,
+    Scheduling,
+)
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import LONG_NS, Entry
+from mosel.online.turns import LONG_NS
 from tests.conformance.worlds import model, profile
 
 MS = 1_000_000

@@ -1,5 +1,6 @@
 from mosel.core.types import Batch
-from mosel.online.crew import Crew, Sent
+from mosel.online.crew import Crew
+from mosel.online.sent import Sent
 from mosel.online.tables import ModelTable
 from tests.online.driver import MS, profile
 

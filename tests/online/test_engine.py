@@ -19,6 +19,7 @@ from mosel.online.events import (
     Complete,
     Corrupt,
     Dispatch,
+    Entry,
     Event,
     Finished,
     Tick,
@@ -27,7 +28,6 @@ from mosel.online.events import (
     WorkerReady,
 )
 from mosel.online.serving import ServedModel
-from mosel.online.turns import Entry
 from tests.conformance.worlds import inputs, model, profile
 from tests.online.engine_world import MS, Scripted, World, batch, in_virtual_time, job, receipt, whole
 

@@ -10,9 +10,8 @@ from mosel.core.types import Batch, Job
 from mosel.online.autoscale import Autoscaler, Rules
 from mosel.online.channel import Channel, ProfiledChannel, Report, WorkerState
 from mosel.online.engine import Answer, Engine
-from mosel.online.events import Finished, Retired, WorkerRetiring
+from mosel.online.events import Entry, Finished, Retired, WorkerRetiring
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import Entry
 from tests.conformance.worlds import inputs, latency_ns, model, profile
 from tests.online.engine_world import World, echo, in_virtual_time
 

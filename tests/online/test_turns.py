@@ -14,6 +14,7 @@ from mosel.online.events import (
     Cancelled,
     Complete,
     Dispatch,
+    Entry,
     Event,
     Finished,
     Shutdown,
@@ -21,7 +22,7 @@ from mosel.online.events import (
     WorkerLost,
     WorkerReady,
 )
-from mosel.online.turns import MANY_EVENTS, Entry, Turns
+from mosel.online.turns import MANY_EVENTS, Turns
 from tests.conformance.worlds import inputs
 from tests.online.engine_world import Scripted, World, batch, job, receipt
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mosel.core.errors import ExecutionError
 from mosel.online import wire
-from mosel.online.slab import TensorLayout
+from mosel.online.tensor_layout import TensorLayout
 
 MESSAGES: list[wire.ToWorker | wire.FromWorker] = [
     wire.Start(

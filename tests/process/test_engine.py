@@ -20,11 +20,10 @@ from mosel.core.types import Job
 from mosel.online import process_channel
 from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Answer, Engine
-from mosel.online.events import WorkerLost
+from mosel.online.events import Entry, WorkerLost
 from mosel.online.process_channel import ProcessChannel
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import Entry
 from mosel.online.watched_channel import Patience
 from tests.process import served_models
 from tests.process.served_models import CORRUPT, DIE, HANG, LEAVE, QUIT, RAISE

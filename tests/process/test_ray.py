@@ -17,11 +17,10 @@ from mosel.core.states import OUTCOMES, Reason, State
 from mosel.core.types import Job
 from mosel.online import ray_channel
 from mosel.online.engine import Engine
-from mosel.online.events import Dispatch, WorkerLost
+from mosel.online.events import Dispatch, Entry, WorkerLost
 from mosel.online.ray_channel import RayChannel, ask_for_nodes, check_room, cluster, ray_channels
 from mosel.online.scheduler import Scheduler
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import Entry
 from tests.process import served_models, test_engine
 from tests.process.served_models import CORRUPT, DIE, HANG, QUIT, RAISE
 from tests.process.test_engine import LIMIT_S, QUICK, ask, has_ended, outcome, served, until

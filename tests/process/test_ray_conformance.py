@@ -12,11 +12,10 @@ from mosel.core.clock import to_ns, to_s
 from mosel.core.states import OUTCOMES
 from mosel.core.types import Job
 from mosel.online.engine import Answer, Engine
-from mosel.online.events import Complete, Dispatch, WorkerLost
+from mosel.online.events import Complete, Dispatch, Entry, WorkerLost
 from mosel.online.layout import Layout
 from mosel.online.ray_channel import RayChannel, cluster, ray_channels
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.turns import Entry
 from tests.conformance.worlds import Outage, Scenario, inputs, jobs
 from tests.process.scenario_model import model
 from tests.process.test_engine import QUICK

@@ -6,9 +6,8 @@ looked into. Whether the SLOs can be met is the scheduler's business.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.errors import InputError
@@ -40,7 +39,7 @@ MOST_HELD = 1024
 """Of so many sets of inputs it is kept which modalities they are."""
 
 
-class Checked(Struct, frozen=True):
+class Checked(NamedTuple):
     """A call that fits its model: the job, and its tensors by name, each of shape (requests, *shape)."""
 
     job: Job

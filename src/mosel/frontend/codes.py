@@ -32,7 +32,8 @@ from mosel.core.errors import (
 from mosel.core.states import Reason, State
 from mosel.core.types import Receipt
 from mosel.frontend.best import Choice
-from mosel.frontend.calls import Parameter, receipt_parameters
+from mosel.frontend.calls import Parameter
+from mosel.frontend.receipts import receipt_parameters
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
 GONE = 410

@@ -6,7 +6,8 @@ What `known_calls.py` does not take is parsed; of a call that was, the head is k
 
 import asyncio
 import http
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import orjson
 
@@ -23,14 +24,14 @@ ARRIVAL_LIMIT_S = 60.0
 class Connection(KnownCalls):
     """Closes the connection on a request that is too slow, or whose head is too large, or one too many.
 
-    Attributes:
-        most: how many connections there may be at once; see `at_most`.
+    Args:
+        most: how many connections there may be at once.
+        named: as uvicorn says.
     """
 
-    most = 1 << 62
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, *, most: int = 1 << 62, **named: Any) -> None:
+        super().__init__(**named)
+        self._most = most
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
         self._head_bytes = 0
@@ -39,9 +40,9 @@ class Connection(KnownCalls):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        if len(self.connections) > self.most:
+        if len(self.connections) > self._most:
             self._say(
-                codes.UNAVAILABLE, f"the server has {self.most:,} connections, its limit; try again later"
+                codes.UNAVAILABLE, f"the server has {self._most:,} connections, its limit; try again later"
             )
             self.transport.close()
             return
@@ -119,5 +120,5 @@ class Connection(KnownCalls):
 
 
 def at_most(connections: int) -> type[Connection]:
-    """Return the class of connections of a server that has so many at once."""
-    return type("Connection", (Connection,), {"most": connections})
+    """Return what makes the connections of a server that has so many at once; uvicorn only calls it."""
+    return cast("type[Connection]", partial(Connection, most=connections))

@@ -19,13 +19,14 @@ from google.protobuf.message import DecodeError
 from mosel.core.clock import to_ns
 from mosel.core.errors import InputError, MoselError, UsageError
 from mosel.frontend import codes
-from mosel.frontend.calls import of_tenant, receipt_parameters
+from mosel.frontend.calls import of_tenant
 from mosel.frontend.codes import Refusal
 from mosel.frontend.config import Address
 from mosel.frontend.grpc_offers import OFFERED, offer_of, offer_parameters
 from mosel.frontend.grpc_tensors import call_of, read_parameter, write_outputs, write_parameters
 from mosel.frontend.keys import Keys
 from mosel.frontend.oip import SERVICE, methods
+from mosel.frontend.receipts import receipt_parameters
 from mosel.frontend.service import Service
 
 _LOG = logging.getLogger("mosel.grpc")

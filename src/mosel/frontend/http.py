@@ -15,7 +15,7 @@ from mosel.core.errors import MoselError
 from mosel.frontend import codes, protocol
 from mosel.frontend.answered import decode_feedback
 from mosel.frontend.bodies import ClientGoneError
-from mosel.frontend.calls import Call, of_tenant, receipt_parameters
+from mosel.frontend.calls import Call, of_tenant
 from mosel.frontend.codes import Refusal
 from mosel.frontend.heads import (
     KNOWN_MOST,
@@ -26,14 +26,16 @@ from mosel.frontend.heads import (
     read_headers,
     target_of,
 )
+from mosel.frontend.inference import Request
 from mosel.frontend.keys import Keys
+from mosel.frontend.receipts import receipt_parameters
 from mosel.frontend.replies import Reply, found, refused, told
 from mosel.frontend.rest import FAULT, OPEN_PATHS, rest_app
 from mosel.frontend.running import Cancellable, Outcome
 from mosel.frontend.service import Service
 
 T = TypeVar("T")
-Body = bytes | memoryview
+Raw = bytes | memoryview
 
 _LOG = logging.getLogger("mosel.http")
 
@@ -111,7 +113,7 @@ class HttpApp:
         outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
         return _inferred(head, request, outcome)
 
-    def _decoded(self, head: Head, body: Body) -> tuple[protocol.Request, Call]:
+    def _decoded(self, head: Head, body: Raw) -> tuple[Request, Call]:
         request = protocol.decode(body, head.told.json_length, self._service.limits.json_bytes)
         return request, request.call if head.tenant is None else of_tenant(request.call, head.tenant)
 
@@ -131,7 +133,7 @@ class HttpApp:
         self.known[raw] = head
 
     def begin(
-        self, head: Head, body: Body, arrival_ns: int, send: Callable[[Reply], None], *, held: bool = False
+        self, head: Head, body: Raw, arrival_ns: int, send: Callable[[Reply], None], *, held: bool = False
     ) -> Cancellable | None:
         """Do what a call with a known head asks for, and `send` the reply, perhaps at once.
 
@@ -158,7 +160,7 @@ class HttpApp:
             send(self._failed(error))
             return None
 
-    def _told_of(self, head: Head, request: protocol.Request, what: Outcome | Exception) -> Reply:
+    def _told_of(self, head: Head, request: Request, what: Outcome | Exception) -> Reply:
         if isinstance(what, Exception):
             return self._failed(what)
         try:
@@ -178,7 +180,7 @@ class HttpApp:
         return Head(target.model, version, tenant, read_headers(headers))
 
 
-def _inferred(head: Head, request: protocol.Request, outcome: Outcome) -> Reply:
+def _inferred(head: Head, request: Request, outcome: Outcome) -> Reply:
     if outcome.further is not None:
         return told(dict(outcome.further))
     if outcome.outputs is None:

@@ -30,8 +30,8 @@ class KnownCalls(HttpToolsProtocol):
         under_way: whether a request that is parsed has begun and is not in yet.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
         self.under_way = False
         self._app: HttpApp | None = self.app if isinstance(self.app, HttpApp) else None
         self._head: Head | None = None

@@ -8,8 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from mosel.core.clock import NS_PER_MS
 from mosel.core.errors import InputError
@@ -43,7 +42,7 @@ class Defaults:
         return _read({}, self)
 
 
-class Wishes(Struct, frozen=True):
+class Wishes(NamedTuple):
     """What a client asks for its job; see `Job` for what each is."""
 
     accuracy_slo: float

@@ -7,7 +7,7 @@ names them. Raw tensors are views of the body, not copies. What a model expects 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import InputError, TooLargeError
 from mosel.frontend.calls import Call, Input, Parameter, of_tenant
+from mosel.frontend.inference import Body, InputTensor, OutputTensor, Request, RequestBody
 from mosel.frontend.offers import OfferBody
 from mosel.frontend.tensors import (
-    MOST_DIMENSIONS,
     check_counts,
     from_raw,
     from_texts,
@@ -30,24 +30,6 @@ from mosel.models.datatypes import to_wire
 
 JSON_LIMIT_BYTES = 8 << 20
 OFFER_LIMIT_BYTES = 64 << 10
-
-Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-Shape = Annotated[list[Size], msgspec.Meta(max_length=MOST_DIMENSIONS)]
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A decoded request body: the call, and which of its outputs are wanted raw."""
-
-    call: Call
-    raw: Mapping[str, bool]
-    raw_default: bool
-
-
-class Body(msgspec.Struct, frozen=True):
-    """A response body; `header_length` is the length of its JSON object where raw tensors follow, else None."""
-
-    content: bytes
-    header_length: int | None
 
 
 def decode(body: bytes | memoryview, header_length: int | None, json_limit: int = JSON_LIMIT_BYTES) -> Request:
@@ -137,41 +119,10 @@ def encode(
     return Body(b"".join((content, *tail)), len(content))
 
 
-class _InputParameters(msgspec.Struct):
-    binary_data_size: Size | None = None
-    shared_memory_region: str | None = None
+_DECODER = msgspec.json.Decoder(RequestBody)
 
 
-class _InputTensor(msgspec.Struct):
-    name: str
-    datatype: str
-    shape: Shape
-    parameters: _InputParameters = msgspec.field(default_factory=_InputParameters)
-    data: msgspec.Raw = msgspec.Raw()
-
-
-class _OutputParameters(msgspec.Struct):
-    binary_data: bool | None = None
-    classification: int = 0
-    shared_memory_region: str | None = None
-
-
-class _OutputTensor(msgspec.Struct):
-    name: str
-    parameters: _OutputParameters = msgspec.field(default_factory=_OutputParameters)
-
-
-class _RequestBody(msgspec.Struct):
-    inputs: list[_InputTensor]
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    outputs: list[_OutputTensor] = []
-
-
-_DECODER = msgspec.json.Decoder(_RequestBody)
-
-
-def _decode_json(raw: memoryview) -> _RequestBody:
+def _decode_json(raw: memoryview) -> RequestBody:
     try:
         return _DECODER.decode(raw)
     except msgspec.ValidationError as error:
@@ -182,7 +133,7 @@ def _decode_json(raw: memoryview) -> _RequestBody:
         raise InputError("the request's JSON object is nested too deeply") from error
 
 
-def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, ...]:
+def _inputs(tensors: Sequence[InputTensor], rest: memoryview) -> tuple[Input, ...]:
     found = []
     offset = 0
     check_counts(tensors)
@@ -206,7 +157,7 @@ def _inputs(tensors: Sequence[_InputTensor], rest: memoryview) -> tuple[Input, .
     return tuple(found)
 
 
-def _from_body(tensor: _InputTensor, size: int, raw: memoryview) -> NDArray[Any]:
+def _from_body(tensor: InputTensor, size: int, raw: memoryview) -> NDArray[Any]:
     problem = size_problem(tensor, size)
     if tensor.data:
         raise InputError(f"input {tensor.name!r}: has both data and binary_data_size; expected one of them")
@@ -220,7 +171,7 @@ def _from_body(tensor: _InputTensor, size: int, raw: memoryview) -> NDArray[Any]
     return from_raw(tensor, raw)
 
 
-def _from_json(tensor: _InputTensor) -> NDArray[Any]:
+def _from_json(tensor: InputTensor) -> NDArray[Any]:
     if not tensor.data:
         raise InputError(f"input {tensor.name!r}: has neither data nor binary_data_size; expected one of them")
     try:
@@ -241,7 +192,7 @@ def _texts(values: NDArray[Any]) -> list[str] | None:
         return None
 
 
-def _check_output(output: _OutputTensor) -> None:
+def _check_output(output: OutputTensor) -> None:
     if output.parameters.shared_memory_region is not None:
         raise InputError(f"output {output.name!r}: shared memory regions are not supported; leave it out")
     if output.parameters.classification:

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import orjson
 
-from mosel.frontend import codes, protocol
+from mosel.frontend import codes
 from mosel.frontend.codes import Refusal
 from mosel.frontend.heads import HEADER_LENGTH
+from mosel.frontend.inference import Body
 
 _JSON, _OCTETS = b"application/json", b"application/octet-stream"
 
@@ -19,7 +20,7 @@ class Reply(NamedTuple):
     content: bytes
 
 
-def found(body: protocol.Body) -> Reply:
+def found(body: Body) -> Reply:
     """Return an inference response."""
     headers = [
         (b"content-type", _JSON if body.header_length is None else _OCTETS),

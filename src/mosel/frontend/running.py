@@ -6,9 +6,8 @@ and waking them is most of the work.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from mosel.core.errors import MoselError
@@ -25,7 +24,7 @@ from mosel.models.base import Model, Tensor
 from mosel.online.answers import Answer, Confidences, Live, Snapshot
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(NamedTuple):
     """A job's receipt, the outputs asked for with their declarations, if it has any, and why its modes.
 
     Of an offer that goes on in another step `further` says what is wanted next, and there is no answer yet.

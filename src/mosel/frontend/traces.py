@@ -16,8 +16,7 @@ from mosel.core.errors import UsageError
 from mosel.core.states import Reason, State
 from mosel.core.types import BatchRun, Receipt
 from mosel.frontend.endings import Ended
-from mosel.online.events import Complete, Dispatch
-from mosel.online.turns import Entry
+from mosel.online.events import Complete, Dispatch, Entry
 
 DECISIONS_KEPT = 100_000
 """Jobs whose decision is remembered until they end; of more, the oldest have no span of it."""

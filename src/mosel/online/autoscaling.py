@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from mosel.online.autoscale import Autoscaler
-from mosel.online.events import Arrived
+from mosel.online.events import Arrived, Entry
 from mosel.online.staff import Staff
-from mosel.online.turns import Entry
 
 EVERY_S = 1.0
 """How often it is looked whether there are as many workers as there should be."""

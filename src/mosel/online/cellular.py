@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from mosel.core.tables import Profile
 from mosel.online.cells import NEVER, Cell
-from mosel.online.crew import Sent
 from mosel.online.fairness import Fairness
 from mosel.online.jobs import Progress
 from mosel.online.kinds import Kind, Kinds
 from mosel.online.policies.base import Options, Policy
+from mosel.online.sent import Sent
 from mosel.online.tables import ModelTable
 
 MOST_TAKEN_OVER = 8

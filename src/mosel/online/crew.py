@@ -8,33 +8,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from mosel.core.types import Batch
-from mosel.online.events import Finished
-from mosel.online.jobs import LiveJob
-from mosel.online.tables import ModelTable
+from mosel.online.sent import Sent
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 IDLE = -1
-
-
-class Sent(Struct, eq=False):
-    """A batch with a worker; `start_ns` is None while another batch runs before it."""
-
-    batch: Batch
-    table: ModelTable
-    mode: int
-    jobs: tuple[LiveJob, ...]
-    start_ns: int | None
-
-    def judged(self, finished: Finished, job: str) -> dict[int, float]:
-        """Return the confidence in each request of a job that ran, as far as it is known."""
-        found = finished.confidences(self.batch)
-        return {request: confidence for (name, request), confidence in found.items() if name == job}
 
 
 @dataclass(slots=True, eq=False)

@@ -33,6 +33,7 @@ from mosel.online.events import (
     Cancelled,
     Complete,
     Dispatch,
+    Entry,
     Event,
     Finished,
     Retired,
@@ -45,7 +46,7 @@ from mosel.online.events import (
 from mosel.online.serving import EngineConfig, ServedModel
 from mosel.online.staff import Staff
 from mosel.online.tensors import JobTensors
-from mosel.online.turns import LONG_NS, Entry, Turns
+from mosel.online.turns import LONG_NS, Turns
 from mosel.solve.warm_up import warm_up
 
 __all__ = ["Answer", "Confidences", "Engine", "Snapshot"]

@@ -15,9 +15,7 @@ corrected, because nothing runs any more: `starved` forgets them after a while.
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-
-from msgspec import Struct
-from msgspec.structs import replace
+from typing import NamedTuple
 
 WINDOW = 24
 """How many batches an estimate looks back."""
@@ -34,7 +32,7 @@ STALE_NS = 1_000_000_000
 """How old the last report is when estimates under which nothing runs are forgotten."""
 
 
-class Miss(Struct, frozen=True):
+class Miss(NamedTuple):
     """How long a batch occupied its worker, and what the best prediction of that is or was."""
 
     model: str
@@ -186,7 +184,7 @@ class Estimator:
         """
         for index, miss in enumerate(self._misses):
             predicted_ns = max(miss.predicted_ns, corrected(miss.model, miss.mode, miss.profiled_ns))
-            self._misses[index] = replace(miss, predicted_ns=predicted_ns)
+            self._misses[index] = miss._replace(predicted_ns=predicted_ns)
         self._set_margin()
 
     def forget(self, worker: int) -> None:

@@ -125,6 +125,14 @@ class Retired(Struct, frozen=True):
 Action = Dispatch | Complete | WakeAt | Retired
 
 
+class Entry(Struct, frozen=True):
+    """One call of the scheduler: what it was told, when, and what it asked for."""
+
+    events: tuple[Event, ...]
+    now_ns: int
+    actions: tuple[Action, ...]
+
+
 class Scheduling(Protocol):
     """What drivers drive: `scheduler.Scheduler`, `fleet.Fleet`, or a stand-in in tests."""
 

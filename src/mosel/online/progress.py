@@ -6,8 +6,6 @@ State changes follow `core/states.py`; a change that the table does not allow is
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
 from mosel.core.states import TRANSITIONS, Reason, State
 from mosel.core.types import ACCURACY_TOLERANCE, BatchRun, Job, Receipt
 from mosel.online.unsure import Held, Promise
@@ -20,11 +18,12 @@ MOST_FAULTS = 2
 """How many batches may fail or be lost under a job before it is answered `failed`."""
 
 
-class Progress(Struct, eq=False):
+class Progress:
     """What became of a job so far, whatever workers it ran on.
 
     Attributes:
         job: as it arrived.
+        order: where it stands among others: deadline, arrival, id.
         mask: the modalities it still has, as bits; one that turned out corrupt is gone.
         waiting: indices of the requests that wait, ascending.
         state: where it stands.
@@ -44,24 +43,28 @@ class Progress(Struct, eq=False):
         work_ns: what its waiting requests count for when cells are compared.
     """
 
-    job: Job
-    mask: int
-    waiting: list[int]
-    state: State = State.ARRIVED
-    running: int = 0
-    credited: float = 0.0
-    modes: dict[str, int] = {}
-    promises: dict[int, Promise] = {}
-    unsure: dict[int, Held] = {}
-    again: dict[int, Held] = {}
-    runs: list[BatchRun] = []
-    cascaded: int = 0
-    faults: int = 0
-    fault: Reason | None = None
-    detail: str = ""
-    cell: int = 0
-    sides: "dict[Any, LiveJob]" = {}
-    work_ns: int = 0
+    __slots__ = (
+        "again", "cascaded", "cell", "credited", "detail", "fault", "faults", "job", "mask", "modes", "order",
+        "promises", "running", "runs", "sides", "state", "unsure", "waiting", "work_ns",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, mask: int, waiting: list[int]) -> None:
+        self.job, self.mask, self.waiting = job, mask, waiting
+        self.order = job.deadline_ns, job.arrival_ns, job.id
+        self.state = State.ARRIVED
+        self.running = 0
+        self.credited = 0.0
+        self.modes: dict[str, int] = {}
+        self.promises: dict[int, Promise] = {}
+        self.unsure: dict[int, Held] = {}
+        self.again: dict[int, Held] = {}
+        self.runs: list[BatchRun] = []
+        self.cascaded = self.faults = 0
+        self.fault: Reason | None = None
+        self.detail = ""
+        self.cell = 0
+        self.sides: dict[Any, LiveJob] = {}
+        self.work_ns = 0
 
     @property
     def needed(self) -> float:
@@ -80,11 +83,6 @@ class Progress(Struct, eq=False):
     def answerable(self) -> bool:
         """Whether the job may be answered with what it has, as soon as nothing of it runs."""
         return not self.waiting and self.needed <= SHORTFALL
-
-    @property
-    def order(self) -> tuple[int, int, str]:
-        """Where it stands among others."""
-        return self.job.deadline_ns, self.job.arrival_ns, self.job.id
 
     @property
     def is_done(self) -> bool:

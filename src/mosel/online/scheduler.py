@@ -22,7 +22,6 @@ from mosel.core.types import Batch, Part, Receipt
 from mosel.online.admission import refusal_of
 from mosel.online.cells import Cell
 from mosel.online.cellular import Cells
-from mosel.online.crew import Sent
 from mosel.online.estimator import Estimator
 from mosel.online.events import (
     Action,
@@ -46,6 +45,7 @@ from mosel.online.jobs import MOST_FAULTS, LiveJob, Progress, run_of
 from mosel.online.kinds import Kinds
 from mosel.online.policies import DEFAULT, POLICIES, Options
 from mosel.online.policies.base import BatchChoice, Decision, View
+from mosel.online.sent import Sent
 from mosel.online.stages import Stages
 
 

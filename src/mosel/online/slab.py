@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.models.datatypes import packed, unpacked
+from mosel.online.tensor_layout import TensorLayout
 
 ALIGNMENT = 64
 """Tensors start at multiples of this many bytes: a cache line, and what vector instructions like best."""
@@ -30,20 +31,6 @@ PAGE_BYTES = mmap.PAGESIZE
 
 OBJECT = np.dtype(object).str
 """The type of an array that holds BYTES."""
-
-
-class TensorLayout(msgspec.Struct, frozen=True, array_like=True):
-    """Where one tensor of a batch stands in a slab: its parts one behind the other, each (requests, *shape).
-
-    Parts of equal shape (save for the first dimension) therefore form one array without any copy. Values of
-    BYTES stand as on the wire, `size_bytes` of them; that is 0 for all other tensors.
-    """
-
-    name: str
-    dtype: str
-    offset: int
-    shapes: tuple[tuple[int, ...], ...]
-    size_bytes: int = 0
 
 
 class Slab:

@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter_ns, thread_time_ns
 
-from msgspec import Struct
-
 from mosel.core.clock import NS_PER_MS
 from mosel.online.events import (
-    Action,
     Arrived,
     BatchFailed,
     Cancelled,
+    Entry,
     Event,
     Finished,
     Scheduling,
@@ -54,14 +52,6 @@ MANY_EVENTS = 100
 
 FORGETTING = 0.95
 """By how much the longest call counts less with each call after it."""
-
-
-class Entry(Struct, frozen=True):
-    """One call of the scheduler: what it was told, when, and what it asked for."""
-
-    events: tuple[Event, ...]
-    now_ns: int
-    actions: tuple[Action, ...]
 
 
 class Turns:

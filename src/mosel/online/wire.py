@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import msgspec
 
 from mosel.core.errors import ExecutionError
-from mosel.online.slab import TensorLayout
+from mosel.online.tensor_layout import TensorLayout
 
 SLOTS = 2
 """One batch running and one waiting."""

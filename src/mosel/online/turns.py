@@ -82,7 +82,7 @@ class Turns:
         self._calling = False
         self._closed = False
         self._lately_ns = 0.0
-        self._thread: ThreadPoolExecutor | None = None
+        self._beside: ThreadPoolExecutor | None = None
 
     def tell(self, event: Event) -> None:
         """Let the scheduler know of an event."""
@@ -93,8 +93,8 @@ class Turns:
     def close(self) -> None:
         """Call no more; what a call under way asks for is not carried out."""
         self._closed = True
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        if self._beside is not None:
+            self._beside.shutdown(wait=False)
 
     def _begin(self) -> None:
         events, self._events = self._events, []
@@ -106,8 +106,8 @@ class Turns:
         if self._lately_ns <= self._long_ns and len(events) <= MANY_EVENTS:
             self._end(events, lambda: self._call(events))
             return
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="decisions")
-        called = asyncio.get_running_loop().run_in_executor(self._thread, self._call, events)
+        self._beside = self._beside or ThreadPoolExecutor(1, thread_name_prefix="decisions")
+        called = asyncio.get_running_loop().run_in_executor(self._beside, self._call, events)
         if called.done():  # in virtual time
             self._end(events, called.result)
         else:

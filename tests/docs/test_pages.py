@@ -9,7 +9,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from mosel.commands.serve import scheduler_options
+from mosel.commands.serving import scheduler_options
 from mosel.core import tables
 from mosel.core.files import sha256
 from mosel.core.states import OUTCOMES, TRANSITIONS, Reason

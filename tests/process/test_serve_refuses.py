@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mosel.cli import run
-from mosel.commands.serve import scheduler_options
+from mosel.commands.serving import scheduler_options
 from mosel.core.errors import UsageError
 from mosel.core.tables import write_profile
 from mosel.frontend.config import ServeConfig
@@ -109,6 +109,22 @@ def test_port_in_use(refused: Refused) -> None:
         port = taken.getsockname()[1]
         line = refused("--http", f"127.0.0.1:{port}", model="nothing")
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use; give another --http" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--grpc", "127.0.0.1:0"), "front doors speak HTTP alone; leave out --grpc, or --front-doors"),
+        (("--engine", "ray"), "groups on Ray share a cluster that runs already; give its --ray-address"),
+        (
+            ("--groups", "3", "--profile", "profile.json"),
+            "3 groups of 2 workers; expected at least one worker a",
+        ),
+    ],
+)
+def test_front_doors(refused: Refused, words: tuple[str, ...], said: str) -> None:
+    """What groups and front doors cannot do together is told with what to do."""
+    assert said in refused("--front-doors", "1", "--workers", "2", *words)
 
 
 @pytest.mark.parametrize(

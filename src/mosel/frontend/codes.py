@@ -10,6 +10,7 @@
 | a request that takes too long to arrive | 408 | – |
 | a body over the server's limit | 413 | RESOURCE_EXHAUSTED |
 | headers over it | 431 | RESOURCE_EXHAUSTED |
+| a job that a group passes on, told to a front door alone | 421 | – |
 | refused on arrival, dropped, overloaded, draining, loading | 503, Retry-After | UNAVAILABLE, `retry-after` |
 | a model or a worker failed | 500 | INTERNAL |
 """
@@ -36,7 +37,7 @@ from mosel.frontend.calls import Parameter
 from mosel.frontend.receipts import receipt_parameters
 
 OK, BAD_REQUEST, UNAUTHORIZED, NOT_FOUND, INTERNAL, UNAVAILABLE = 200, 400, 401, 404, 500, 503
-GONE = 410
+GONE, MISDIRECTED = 410, 421
 NOT_ALLOWED, TOO_LARGE, TOO_SLOW, HEAD_TOO_LARGE = 405, 413, 408, 431
 
 GRPC = {

@@ -44,6 +44,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         workers: how many worker processes.
         most_workers: up to how many are added as the load grows, and removed again; 0 keeps their number.
         groups: how many replica groups they are dealt out to, each with a scheduler of its own.
+        front_doors: how many processes take calls and hand them to the groups, which are processes too then; 0:
+            one process takes the calls and has all groups.
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
         seed: for policies that draw lots.
@@ -80,6 +82,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Count = 1
     most_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     groups: Count = 1
+    front_doors: Annotated[int, msgspec.Meta(ge=0)] = 0
     device: str = ""
     threads: Count = 1
     seed: int = 0

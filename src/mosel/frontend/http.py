@@ -110,7 +110,7 @@ class HttpApp:
         if target.action == "feedback":
             return told(self._service.feedback(target.model, decode_feedback(body, head.tenant)))
         request, call = self._decoded(head, body)
-        outcome = await _unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
+        outcome = await unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
         return _inferred(head, request, outcome)
 
     def _decoded(self, head: Head, body: Raw) -> tuple[Request, Call]:
@@ -192,7 +192,7 @@ def _inferred(head: Head, request: Request, outcome: Outcome) -> Reply:
     return found(protocol.encode(named, parameters, outcome.outputs, request))
 
 
-async def _unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
+async def unless_gone(calling: Coroutine[object, object, T], receive: Receive) -> T:
     """Return what `calling` returns; cancel it and raise `ClientGoneError` if the client goes away first."""
     loop = asyncio.get_running_loop()
     call = loop.create_task(calling)

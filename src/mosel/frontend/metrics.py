@@ -108,18 +108,23 @@ class Metrics:
         """Count a call that became no job."""
         self._refused.add((type(error).__name__,))
 
-    def last_words(self) -> str:
-        """Return in one line what became of every job and call so far, for the end of a server."""
+    def ended(self) -> dict[str, int]:
+        """Return how many jobs so far came to each outcome, and how many calls were `refused`."""
         counts = {outcome.value: 0 for outcome in OUTCOMES}
         for (_, outcome), (jobs, _) in self._endings.by_outcome().items():
             counts[outcome] += jobs
-        refused = sum(self._refused.values.values())
-        parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        return f"answered {sum(counts.values()):,} jobs: {parts}; refused {refused:,} calls"
+        return {**counts, "refused": sum(self._refused.values.values())}
 
     def exposition(self) -> bytes:
         """Return every metric in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
+
+
+def last_words(ended: Mapping[str, int]) -> str:
+    """Return in one line what became of every job and call, for the end of a server; see `Metrics.ended`."""
+    counts = {outcome.value: ended.get(outcome.value, 0) for outcome in OUTCOMES}
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return f"answered {sum(counts.values()):,} jobs: {parts}; refused {ended.get('refused', 0):,} calls"
 
 
 class _EngineCollector(Collector):

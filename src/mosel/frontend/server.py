@@ -11,15 +11,16 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from mosel.core.errors import ExecutionError, UsageError
 from mosel.frontend.config import Address
 from mosel.frontend.connection import at_most
-from mosel.frontend.http import HttpApp
 from mosel.online.garbage import keep_pauses_short
 
 BACKLOG = 2048
@@ -31,7 +32,14 @@ CLOSING_LIMIT_S = 5
 """How long a connection may take to read its last answer once the server is closing."""
 
 
-class RunningEngine(Protocol):
+class Breakable(Protocol):
+    """What may serve no more."""
+
+    async def until_broken(self) -> ExecutionError:
+        """Return when it can serve no more, and why."""
+
+
+class RunningEngine(Breakable, Protocol):
     """What the server needs of an engine beyond what the service needs."""
 
     async def start(self) -> None:
@@ -42,9 +50,6 @@ class RunningEngine(Protocol):
 
     async def stop(self) -> None:
         """End its workers."""
-
-    async def until_broken(self) -> ExecutionError:
-        """Return when it can serve no more, and why."""
 
 
 class Beside(Protocol):
@@ -57,8 +62,8 @@ class Beside(Protocol):
         """End, after `limit_s` at the latest."""
 
 
-def listen(address: Address) -> socket.socket:
-    """Return a socket that listens on `address`.
+def listen(address: Address, *, shared: bool = False) -> socket.socket:
+    """Return a socket that listens on `address`; with `shared`, others of this user may listen there too.
 
     Raises:
         UsageError: it is in use, or not one of this machine's.
@@ -70,6 +75,8 @@ def listen(address: Address) -> socket.socket:
         listening = socket.socket(family, kind)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listening.bind(place)
             listening.listen(BACKLOG)  # only now is the port taken for everybody else
         except BaseException:
@@ -80,6 +87,19 @@ def listen(address: Address) -> socket.socket:
         raise UsageError(
             f"cannot listen on {address.host}:{address.port}: {reason}; give another --http HOST:PORT"
         ) from error
+    return listening
+
+
+def listen_here(path: Path) -> socket.socket:
+    """Return a socket that processes of this machine reach at `path`; one that is there is taken over."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(str(path))
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
     return listening
 
 
@@ -127,7 +147,7 @@ def url_of(listening: socket.socket, scheme: str = "http") -> str:
 
 
 def run(
-    app: HttpApp,
+    app: ASGIApp,
     engine: RunningEngine,
     listening: socket.socket,
     drain_s: float,
@@ -166,17 +186,17 @@ async def _serve(
     serving: str,
     beside: Beside | None,
 ) -> None:
-    first, second = _signals()
+    first, second = signals()
     listen_on = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         if beside is not None:
             say(f"listening on {await beside.start()}")
-        if await _done_before(engine.start(), first):
+        if await done_before(engine.start(), first):
             keep_pauses_short()
             say(serving)
-            await _until_ended(engine, first)
+            await until_broken(engine, first)
             say(f"draining: accepted jobs are answered, for {drain_s:g} s at most; a second signal ends them")
-            if not await _done_before(engine.drain(drain_s), second):
+            if not await done_before(engine.drain(drain_s), second):
                 say("ending at once: jobs that are left are dropped")
     finally:
         await engine.stop()
@@ -186,7 +206,12 @@ async def _serve(
         await listen_on
 
 
-async def _until_ended(engine: RunningEngine, signalled: "asyncio.Future[None]") -> None:
+async def until_broken(engine: Breakable, signalled: "asyncio.Future[None]") -> None:
+    """Wait for a signal.
+
+    Raises:
+        ExecutionError: what serves broke before.
+    """
     broken = asyncio.ensure_future(engine.until_broken())
     either: set[asyncio.Future[Any]] = {broken, signalled}
     await asyncio.wait(either, return_when="FIRST_COMPLETED")
@@ -202,7 +227,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(app: HttpApp, door: Door) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, door: Door) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=at_most(door.connections),
@@ -220,7 +245,7 @@ def _uvicorn_config(app: HttpApp, door: Door) -> uvicorn.Config:
     )
 
 
-def _signals() -> tuple["asyncio.Future[None]", "asyncio.Future[None]"]:
+def signals() -> tuple["asyncio.Future[None]", "asyncio.Future[None]"]:
     """Return what is done at the first signal, and what at the second."""
     loop = asyncio.get_running_loop()
     both = loop.create_future(), loop.create_future()
@@ -238,7 +263,7 @@ def _signals() -> tuple["asyncio.Future[None]", "asyncio.Future[None]"]:
     return both
 
 
-async def _done_before(work: Coroutine[object, object, None], signalled: "asyncio.Future[None]") -> bool:
+async def done_before(work: Coroutine[object, object, None], signalled: "asyncio.Future[None]") -> bool:
     """Run `work` unless the signal comes first, which cancels it; return whether it was done."""
     working = asyncio.ensure_future(work)
     await asyncio.wait({working, signalled}, return_when="FIRST_COMPLETED")

@@ -60,6 +60,7 @@ class Service:
         quotas: how much each tenant may send.
         watchers: are told of every job that has its outcome.
         shadow_share: of the jobs that may be compared with the most accurate mode, how many are.
+        prefix: what jobs' ids begin with.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Service:
         quotas: Quotas | None = None,
         watchers: Sequence[Watcher] = (),
         shadow_share: float = 0.0,
+        prefix: str = "j",
     ) -> None:
         self._watchers = tuple(watchers)
         self._quotas = quotas or Quotas()
@@ -86,7 +88,7 @@ class Service:
         workers = len(engine.snapshot().workers) or 1
         self._steps = Steps(served)
         self._offers = Offers((one.profile for one in self._served.values()), workers)
-        self._numbers = itertools.count(1)
+        self._ids = (f"{prefix}{number}" for number in itertools.count(1))
         self._best = Best(one.profile for one in self._served.values())
         self.answered = Answered()
         self._seen = Seen(served, engine, shadow_share)
@@ -202,7 +204,7 @@ class Service:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         self.repository.begin(name)
         try:
-            checked = self._checkers[name].check(call, arrival_ns, f"j{next(self._numbers)}")
+            checked = self._checkers[name].check(call, arrival_ns, next(self._ids))
             self._quotas.take(checked.job.tenant, checked.job.requests, arrival_ns)
         except BaseException:
             self.repository.end(name)
@@ -262,7 +264,7 @@ class Service:
             raise RefusedError("the server is loading or draining; try again, or ask /v2/health/ready")
         with self.repository.using(name):
             job = self._checkers[name].check_offer(
-                body.requests, body.modalities, body.parameters, arrival_ns, f"j{next(self._numbers)}"
+                body.requests, body.modalities, body.parameters, arrival_ns, next(self._ids)
             )
         self._quotas.take(job.tenant, job.requests, arrival_ns)
         now_ns = self._engine.now_ns()

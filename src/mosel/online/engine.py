@@ -99,8 +99,8 @@ class Engine:
         self._judge_watchers: list[Callable[[Batch, Confidences], None]] = []
         self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
-        make, most = channels or serving.process_channels(models, config), max(config.workers, config.most)
-        self.staff = Staff(make, most, config.workers, self._report, self._tell)
+        make = channels or serving.process_channels(models, config)
+        self.staff = Staff(make, config.places, config.workers, self._report, self._tell)
         self._autoscaling = serving.autoscaling_of(models, config, self.staff, lambda: self.now_ns(), ask)
         self._decision_watchers += [self._autoscaling.decided] if self._autoscaling else []
         self._journal = journal

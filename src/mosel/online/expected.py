@@ -76,6 +76,21 @@ class Costs:
         ]
 
 
+class SharedCosts:
+    """Costs that groups made up alike have in common."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[list[Profiles], Costs]] = []
+
+    def of(self, workers: list[Profiles]) -> Costs:
+        """Return the costs of jobs in a group of these workers."""
+        for known, costs in self._made:
+            if known == workers:
+                return costs
+        self._made.append((workers, Costs(workers)))
+        return self._made[-1][1]
+
+
 class _Menu:
     """What jobs of one size cost workers of one kind, by the accuracy that they need."""
 

@@ -23,7 +23,6 @@ from typing import Any
 
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
-from mosel.core.types import Job
 from mosel.online.events import (
     Action,
     Arrived,
@@ -40,18 +39,15 @@ from mosel.online.events import (
     WorkerReady,
     WorkerRetiring,
 )
-from mosel.online.expected import Cost, Costs
-from mosel.online.front_door import Asked, Candidates, FrontDoor
-from mosel.online.group import Group, Place
+from mosel.online.expected import SharedCosts
+from mosel.online.front_door import Asked, Choices, FrontDoor
+from mosel.online.group import Group, Load, Place
 from mosel.online.layout import Layout
 from mosel.online.policies import DEFAULT, Options
 from mosel.online.scheduler import Scheduler
 
 Profiles = Mapping[str, Profile]
 MakeScheduler = Callable[..., Scheduling]
-
-NO_COST = Cost(0.0, 0)
-"""Of a job that no group can serve: any says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class Fleet:
         self._crew = crew = [profiles] * workers if isinstance(workers, int) else list(workers)
         self.passed = self.moved = 0
         self._groups: list[Group] = []
-        self._shared = _Shared()
+        self._shared = SharedCosts()
         for index, own in enumerate(layout.shares(len(crew))):
             members = [crew[worker] for worker in own]
             decides = make(profiles, workers=members, policy=policy, seed=seed + index, options=options)
@@ -114,7 +110,7 @@ class Fleet:
             )
             for door in range(layout.front_doors)
         ]
-        self._look_at_groups()
+        self._choices = Choices(self._groups)
         self._models = {model for each in (profiles, *crew) for model in each}
         self._group_of = [group for group in self._groups for _ in group.place.workers]
         self._homes: dict[str, Group | None] = {}
@@ -141,6 +137,10 @@ class Fleet:
         """How many jobs have no outcome yet."""
         return len(self._homes)
 
+    def loads(self, now_ns: int) -> list[Load]:
+        """Return how each group stands."""
+        return [group.load(now_ns) for group in self._groups]
+
     def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
         """Take in what happened up to `now_ns` and return what is to be done, in order.
 
@@ -149,7 +149,7 @@ class Fleet:
         """
         for door in self._doors:
             if door.due_ns <= now_ns:
-                door.listen(now_ns)
+                door.listen(self._groups, now_ns)
         for event in events:
             self._handlers[type(event)](event, now_ns)
         while self._ways and self._ways[0][0] <= now_ns:
@@ -174,7 +174,7 @@ class Fleet:
         door = self._doors[self._arrivals % len(self._doors)]
         self._arrivals += 1
         self._homes[job.id] = None
-        asked = self._asked(job)
+        asked = self._choices.asked(job)
         number = door.choose(asked, now_ns)
         assert number is not None, "some group comes nearest"
         self._send(_Way(asked, door, number), door.chosen_ns(now_ns) + self._layout.hop_ns, now_ns)
@@ -193,7 +193,7 @@ class Fleet:
         if event.profiles is not None:
             self._crew[event.worker] = event.profiles
             group.costs = self._shared.of([self._crew[worker] for worker in group.place.workers])
-            self._look_at_groups()
+            self._choices.look()
         group.closing = None
         group.set_up(event.worker, up=True)
         self._tell(group, event)
@@ -230,21 +230,6 @@ class Fleet:
 
     # Jobs on their way
 
-    def _asked(self, job: Job) -> Asked:
-        """Find the groups that could serve a job if they were idle; or those that come nearest to it."""
-        every = self._kinds
-        known = {costs: cost for costs in every if (cost := costs.of(job)) is not None}
-        slo_ns = job.deadline_ns - job.arrival_ns
-        able = {costs: cost for costs, cost in known.items() if cost.alone_ns <= slo_ns} or known
-        if not able:
-            best = max(costs.best(job) for costs in every)
-            able = {costs: NO_COST for costs in every if costs.best(job) == best}
-        key = frozenset(able)
-        if key not in self._candidates:
-            numbers = (group.place.index for group in self._groups if group.costs in able)
-            self._candidates[key] = Candidates(tuple(numbers))
-        return Asked(job, self._candidates[key], able)
-
     def _send(self, way: _Way, at_ns: int, now_ns: int) -> None:
         """Send a job to a group, which it reaches at a time."""
         way.door.sent(way.to, self._work_ns(way), now_ns)
@@ -258,7 +243,7 @@ class Fleet:
         """Let a group look again at a job that reached it (rule 3), and take it or pass it on."""
         group = self._groups[way.to]
         if group.costs not in way.asked.costs:  # its workers have been given other models on the way
-            way = _Way(self._asked(way.asked.job), way.door, way.to, way.passed)
+            way = _Way(self._choices.asked(way.asked.job), way.door, way.to, way.passed)
         if group.costs not in way.asked.costs:
             to = way.door.choose(way.asked, now_ns)
             assert to is not None, "some group comes nearest"
@@ -297,7 +282,7 @@ class Fleet:
         down = [other.place.index for other in self._groups if not other.up]
         for job, tried in group.movable() if len(down) < len(self._groups) else ():
             door = self._doors[self.moved % len(self._doors)]
-            asked = self._asked(job)
+            asked = self._choices.asked(job)
             number = door.choose(asked, now_ns, down)
             if number is not None:
                 self.moved += 1
@@ -307,11 +292,6 @@ class Fleet:
                 self._hand_over(way, self._groups[number], moved=True, tried=tried)
 
     # Groups
-
-    def _look_at_groups(self) -> None:
-        """Take over what there is to choose from."""
-        self._kinds = list(dict.fromkeys(group.costs for group in self._groups))
-        self._candidates: dict[frozenset[Costs], Candidates] = {}
 
     def _tell(self, group: Group, event: Event) -> None:
         self._inbox.setdefault(group.place.index, []).append(event)
@@ -344,17 +324,3 @@ class Fleet:
         if times and min(times) != self._wake_ns:
             self._wake_ns = min(times)
             actions.append(WakeAt(self._wake_ns))
-
-
-class _Shared:
-    """Costs that groups made up alike have in common."""
-
-    def __init__(self) -> None:
-        self.all: list[Costs] = []
-        self._made: list[list[Profiles]] = []
-
-    def of(self, workers: list[Profiles]) -> Costs:
-        if workers not in self._made:
-            self._made.append(workers)
-            self.all.append(Costs(workers))
-        return self.all[self._made.index(workers)]

@@ -4,6 +4,9 @@ Each door has a view of its own: what every group last reported, less what its w
 what this door has sent there. Doors know nothing of each other and share nothing. Two groups are drawn, each
 as likely as it has workers up, and the job goes to the one where it is expected to be less late: by the
 backlog of the group and by what the job takes there, for groups may be unlike.
+
+In a simulation groups are objects here (`group.py`) and are listened to; in a live server they are processes,
+and what they say is handed to `heard`.
 """
 
 import random
@@ -11,10 +14,33 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol
 
 from mosel.core.types import Job
 from mosel.online.expected import Cost, Costs
-from mosel.online.group import Group
+from mosel.online.group import Load, Place
+
+NO_COST = Cost(0.0, 0)
+"""Of a job that no group can serve: any says so."""
+
+
+class Known(Protocol):
+    """What a front door knows of a group by itself."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the fleet."""
+
+    @property
+    def costs(self) -> Costs:
+        """What jobs ask of its workers."""
+
+
+class Reporting(Protocol):
+    """A group that can be listened to."""
+
+    def load(self, now_ns: int) -> Load:
+        """Return how it stands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,16 +58,47 @@ class Asked:
     candidates: Candidates
     costs: Mapping[Costs, Cost]
 
-    def cost(self, group: Group) -> Cost:
+    def cost(self, group: Known) -> Cost:
         """Return what the job costs in a group."""
         return self.costs[group.costs]
+
+
+class Choices:
+    """Which groups a job may go to, as they are made up now.
+
+    Args:
+        groups: of the fleet.
+    """
+
+    def __init__(self, groups: Sequence[Known]) -> None:
+        self._groups = groups
+        self.look()
+
+    def look(self) -> None:
+        """Take over how the groups are made up."""
+        self._kinds = list(dict.fromkeys(group.costs for group in self._groups))
+        self._candidates: dict[frozenset[Costs], Candidates] = {}
+
+    def asked(self, job: Job) -> Asked:
+        """Find the groups that could serve a job if they were idle; or those that come nearest to it."""
+        known = {costs: cost for costs in self._kinds if (cost := costs.of(job)) is not None}
+        slo_ns = job.deadline_ns - job.arrival_ns
+        able = {costs: cost for costs, cost in known.items() if cost.alone_ns <= slo_ns} or known
+        if not able:
+            best = max(costs.best(job) for costs in self._kinds)
+            able = {costs: NO_COST for costs in self._kinds if costs.best(job) == best}
+        key = frozenset(able)
+        if key not in self._candidates:
+            numbers = (group.place.index for group in self._groups if group.costs in able)
+            self._candidates[key] = Candidates(tuple(numbers))
+        return Asked(job, self._candidates[key], able)
 
 
 class FrontDoor:
     """One front door.
 
     Args:
-        groups: of the fleet; read only when they report.
+        groups: of the fleet.
         report_ns: how often they do.
         phase_ns: how much later than one interval they do so first, until when all workers are taken to be up
             and idle; doors that hear at different times do not all run to the same group.
@@ -50,7 +107,7 @@ class FrontDoor:
     """
 
     def __init__(
-        self, groups: Sequence[Group], report_ns: int, phase_ns: int, choice_ns: int, rng: random.Random
+        self, groups: Sequence[Known], report_ns: int, phase_ns: int, choice_ns: int, rng: random.Random
     ) -> None:
         self.due_ns = report_ns + phase_ns
         self._groups = groups
@@ -63,13 +120,22 @@ class FrontDoor:
         self._at_ns = [0] * len(groups)
         self._weights: dict[Candidates, tuple[float, ...]] = {}
 
-    def listen(self, now_ns: int) -> None:
+    def listen(self, groups: Sequence[Reporting], now_ns: int) -> None:
         """Hear from every group how it stands before anything that happens now."""
         self.due_ns += ((now_ns - self.due_ns) // self._report_ns + 1) * self._report_ns
-        for number, group in enumerate(self._groups):
-            load = group.load(now_ns)
-            self._up[number], self._work_ns[number], self._at_ns[number] = load.up, load.work_ns, now_ns
-        self._weights.clear()
+        for number, group in enumerate(groups):
+            self.heard(number, group.load(now_ns), now_ns)
+
+    def heard(self, number: int, load: Load, at_ns: int) -> None:
+        """Take over how a group stood at a time."""
+        if load.up != self._up[number]:
+            self._weights.clear()
+        self._up[number], self._work_ns[number], self._at_ns[number] = load.up, load.work_ns, at_ns
+
+    @property
+    def down(self) -> list[int]:
+        """The groups that have no worker up, as far as this door knows."""
+        return [number for number, up in enumerate(self._up) if not up]
 
     def chosen_ns(self, now_ns: int) -> int:
         """Return when the choice for a job that is here now will be made, and be busy until then."""

@@ -16,7 +16,9 @@ from mosel.online.autoscaling import Ask, Autoscaling
 from mosel.online.channel import Channel, ChannelFactory, Report
 from mosel.online.events import Scheduling
 from mosel.online.fleet import Fleet
+from mosel.online.group import Place
 from mosel.online.layout import Layout
+from mosel.online.member import Member
 from mosel.online.policies import DEFAULT, Options
 from mosel.online.process_channel import ProcessChannel
 from mosel.online.scheduler import Scheduler
@@ -60,6 +62,8 @@ class EngineConfig:
         groups: how many groups the workers are dealt out to, each with a scheduler of its own.
         most: up to how many workers are added as the load grows, and removed again down to `workers`; 0 for as
             many as there are.
+        first: how many workers of other groups come before on this machine; they have the first cores and GPUs.
+        on_machine: how many there are on it in all; 0: none but these.
     """
 
     workers: int = 1
@@ -72,6 +76,13 @@ class EngineConfig:
     queue_s: float = 600.0
     groups: int = 1
     most: int = 0
+    first: int = 0
+    on_machine: int = 0
+
+    @property
+    def places(self) -> int:
+        """Up to how many workers there may be."""
+        return max(self.workers, self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +115,22 @@ def scheduler_of(models: Sequence[ServedModel], config: EngineConfig) -> Schedul
     """
     profiles = {served.model.name: served.profile for served in models}
     policy, seed, options = config.policy, config.seed, config.options
-    places = max(config.workers, config.most)
     if config.groups == 1:
-        return Scheduler(profiles, workers=places, policy=policy, seed=seed, options=options)
+        return Scheduler(profiles, workers=config.places, policy=policy, seed=seed, options=options)
     layout = Layout(config.groups)
-    return Fleet(profiles, workers=places, layout=layout, policy=policy, seed=seed, options=options)
+    return Fleet(profiles, workers=config.places, layout=layout, policy=policy, seed=seed, options=options)
+
+
+def member_of(models: Sequence[ServedModel], config: EngineConfig, index: int, groups: int) -> Member:
+    """Return what decides in one group among others, whose workers are this engine's.
+
+    Raises:
+        UsageError: as `Scheduler`.
+    """
+    profiles = {served.model.name: served.profile for served in models}
+    policy, seed, options = config.policy, config.seed, config.options
+    alone = Fleet(profiles, workers=config.places, policy=policy, seed=seed, options=options)
+    return Member(alone, Place(index, groups, range(config.first, config.first + config.places)))
 
 
 def autoscaling_of(
@@ -153,8 +175,9 @@ def start_message(worker: int, models: Sequence[ServedModel], config: EngineConf
     Raises:
         UsageError: more threads are asked for than there are CPU cores.
     """
-    device = f"cuda:{worker}" if config.device == "cuda" else config.device
-    cores = worker_cores(worker, config.threads, available_cores())
+    place = config.first + worker
+    device = f"cuda:{place}" if config.device == "cuda" else config.device
+    cores = worker_cores(place, config.threads, available_cores())
     return wire.Start(
         worker, device, config.threads, cores, server_cores(config), tuple(map(_worker_model, models))
     )
@@ -163,9 +186,8 @@ def start_message(worker: int, models: Sequence[ServedModel], config: EngineConf
 def server_cores(config: EngineConfig) -> tuple[int, ...]:
     """Return the CPU cores that no worker's device thread uses: for the server, and for preprocessing."""
     available = available_cores()
-    taken = {
-        c for w in range(max(config.workers, config.most)) for c in worker_cores(w, config.threads, available)
-    }
+    workers = range(config.on_machine or config.places)
+    taken = {core for worker in workers for core in worker_cores(worker, config.threads, available)}
     return tuple(core for core in available if core not in taken) or available
 
 

@@ -1,0 +1,157 @@
+"""`mosel serve --front-doors`: groups and front doors, each a process, and the process that keeps them."""
+
+import asyncio
+import math
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+
+from mosel.commands.serving import Say, device_of, scheduler_options, served_models
+from mosel.core.files import write_atomic
+from mosel.core.tables import write_profile
+from mosel.frontend import logs
+from mosel.frontend.config import ServeConfig, parse_address
+from mosel.frontend.doors.counts import Counts
+from mosel.frontend.doors.kin import Kin, Role
+from mosel.frontend.doors.starts import DoorStart, GroupStart, Places
+from mosel.frontend.metrics import last_words
+from mosel.frontend.server import CLOSING_LIMIT_S, done_before, listen, signals, until_broken, url_of
+from mosel.online.layout import Layout
+from mosel.online.serving import ServedModel
+
+GROUP_MODULE, DOOR_MODULE = "mosel.commands.group", "mosel.frontend.doors.process"
+
+
+def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
+    """Serve until a signal has ended it.
+
+    Raises:
+        UsageError: something is wrong with the configuration, a profile or a model.
+        ExecutionError: a group or a front door cannot be started, or none of a kind any more.
+    """
+    scheduler_options(config)
+    Layout(config.groups).shares(config.workers)
+    with ExitStack() as stack:
+        stack.enter_context(logs.logging_to_stderr(config.log_format, config.log_level))
+        address = parse_address(config.http)
+        with listen(address) as first:  # which no other server may have
+            address = msgspec.structs.replace(address, port=first.getsockname()[1])
+        doors = [stack.enter_context(listen(address, shared=True)) for _ in range(config.front_doors)]
+        url = url_of(doors[0], scheme)
+        served = served_models(config, device_of(config), say)
+        names = ", ".join(one.model.name for one in served)
+        say(f"listening on {url}: loading {names}")
+        places = Places(Path(stack.enter_context(TemporaryDirectory(prefix="mosel-"))))
+        counts = Counts(places.counts, config.front_doors)
+        roles = _groups(config, served, places) + _doors(config, served, places, [d.fileno() for d in doors])
+
+        def given_up(role: Role) -> None:
+            if role.handles:  # nobody takes what comes in here
+                next(door for door in doors if door.fileno() in role.handles).close()
+
+        many = f"{config.workers} workers in {config.groups} groups, {config.front_doors} front doors"
+        serving = f"serving {names} on {url} (policy {config.policy}, {many})"
+        ended = asyncio.run(_keep(roles, given_up, config.drain_s, say, serving))
+        say(last_words(_ended(ended, counts)))
+
+
+async def _keep(
+    roles: Sequence[Role], given_up: Callable[[Role], None], drain_s: float, say: Say, serving: str
+) -> Counter[str]:
+    """Let there be these processes until a signal; return what became of the jobs of those that ended well."""
+    first, second = signals()
+    kin = Kin(roles, given_up)
+    try:
+        if await done_before(kin.start(), first):
+            say(serving)
+            await until_broken(kin, first)
+            say(f"draining: accepted jobs are answered, for {drain_s:g} s at most; a second signal ends them")
+            kin.signal(signal.SIGTERM)
+            if not await done_before(kin.until_ended(), second):
+                say("ending at once: jobs that are left are dropped")
+    finally:
+        await kin.close(CLOSING_LIMIT_S)
+    return kin.ended
+
+
+def _groups(config: ServeConfig, served: tuple[ServedModel, ...], places: Places) -> list[Role]:
+    """Write what each group is told, and return what starts them."""
+    layout = Layout(config.groups)
+    shares = layout.shares(config.workers)
+    most = layout.shares(max(config.workers, config.most_workers))
+    own = msgspec.structs.replace(
+        config,
+        groups=1,
+        front_doors=0,
+        accuracy=None,
+        tls_certificate=None,
+        tls_key=None,
+        held_bytes=math.ceil(config.held_bytes / config.groups),
+        quotas={tenant: rate / config.groups for tenant, rate in config.quotas.items()},
+    )
+    roles = []
+    for index, (workers, room) in enumerate(zip(shares, most, strict=True)):
+        for one in served:
+            write_profile(one.profile, places.profile(index, one.model.name))
+        told = msgspec.structs.replace(
+            own,
+            workers=len(workers),
+            most_workers=len(room) if config.most_workers else 0,
+            seed=config.seed + index,
+            profile=_profiles(served, places, index),
+        )
+        start = GroupStart(told, index, config.groups, room.start, most[-1].stop)
+        roles.append(_role("group", index, GROUP_MODULE, start, places))
+    return roles
+
+
+def _doors(
+    config: ServeConfig, served: tuple[ServedModel, ...], places: Places, handles: list[int]
+) -> list[Role]:
+    """Write what each front door is told, and return what starts them."""
+    told = msgspec.structs.replace(
+        config,
+        connections=math.ceil(config.connections / len(handles)),
+        held_bytes=math.ceil(config.held_bytes / len(handles)),
+    )
+    profiles = tuple(_profiles(served, places, index) for index in range(config.groups))
+    workers = tuple(len(own) for own in Layout(config.groups).shares(config.workers))
+    starts = [DoorStart(told, index, len(handles), profiles, workers) for index in range(len(handles))]
+    return [
+        _role("front door", index, DOOR_MODULE, start, places, (handle,))
+        for index, (start, handle) in enumerate(zip(starts, handles, strict=True))
+    ]
+
+
+def _profiles(served: tuple[ServedModel, ...], places: Places, group: int) -> tuple[str, ...]:
+    return tuple(str(places.profile(group, one.model.name)) for one in served)
+
+
+def _role(
+    kind: str,
+    index: int,
+    module: str,
+    start: GroupStart | DoorStart,
+    places: Places,
+    handles: tuple[int, ...] = (),
+) -> Role:
+    name = f"{kind} {index}"
+    path = places.start(name.replace(" ", "-"))
+    write_atomic(path, msgspec.json.encode(start))
+    return Role(kind, name, (sys.executable, "-m", module, str(path), *map(str, handles)), handles)
+
+
+def _ended(ended: Counter[str], counts: Counts) -> Counter[str]:
+    """Return what became of all jobs: of those in groups, and of those whose groups were lost."""
+    at_doors = counts.totals()
+    found = Counter(ended)
+    found["failed"] += at_doors["lost"] + at_doors["turned"]
+    found["rejected"] -= at_doors["turned"]
+    found["refused"] += at_doors["refused"]
+    return found

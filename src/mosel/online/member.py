@@ -5,7 +5,8 @@ batches and workers as they are numbered in the whole, so that those of several 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from mosel.core.types import BatchRun, Receipt
 from mosel.online.events import Action, Complete, Event

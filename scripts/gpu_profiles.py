@@ -5,8 +5,9 @@
     python scripts/gpu_profiles.py --device cpu --size small --precisions float32,bfloat16
 
 Each profile is `profiles/MODEL-DEVICE.json` and names the hardware and the software. Given again, the command
-goes on where it was: what is finished is left as it is, and an interrupted profile takes up its journal. The
-weights of the full sizes are random, so that those profiles claim no accuracy (`"accuracy_source": "none"`).
+goes on where it was: what is finished is left as it is, and an interrupted profile takes up its journal, which
+has every timing of every cell. A model that fails does not keep the others from being profiled. The weights of
+the full sizes are random, so that those profiles claim no accuracy (`"accuracy_source": "none"`).
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mosel.core.errors import FileError, UsageError
+from mosel.core.errors import FileError, MoselError, UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.models.base import Model
 from mosel.models.registry import find
@@ -42,9 +43,22 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     given = parser.parse_args(words)
     settings = Settings(given.device, given.batch, given.threads, given.samples, given.repeats)
-    for name in given.models.split(","):
-        model = at(find(name if given.size == "full" else f"{name}-{given.size}"), given.precisions.split(","))
-        print(made(model, settings, given.output))
+    words = [name if given.size == "full" else f"{name}-{given.size}" for name in given.models.split(",")]
+    failed = [
+        word for word in words if not attempted(word, given.precisions.split(","), settings, given.output)
+    ]
+    if failed:
+        raise SystemExit(f"not made: {', '.join(failed)}; the reasons stand above")
+
+
+def attempted(word: str, precisions: Sequence[str], settings: Settings, folder: Path) -> bool:
+    """Make the profile of one model and print where it stands; where that fails say why, for others may not."""
+    try:
+        print(made(at(find(word), precisions), settings, folder), flush=True)
+    except MoselError as error:
+        print(f"{word}: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def at(model: Model, precisions: Sequence[str]) -> Model:

@@ -79,3 +79,15 @@ def test_an_interrupted_profile_goes_on_where_it_was(
     assert "going on from where an earlier run was interrupted" in capsys.readouterr().err
     assert read_profile(path).profile.modes
     assert not journal_path(path).exists()
+
+
+def test_a_model_that_fails_does_not_keep_the_others_from_being_profiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TBN offers no int8: that is said, Self-MM's profile is made, and the exit status tells."""
+    script = load_script("gpu_profiles")
+    words = (*WORDS[:4], "--models", "tbn,selfmm", "--precisions", "int8", *LITTLE, "--output", str(tmp_path))
+    with pytest.raises(SystemExit, match="not made: tbn-small"):
+        script.main(words)
+    assert "tbn-small: model 'tbn-small': offers" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["selfmm-small-cpu.json"]

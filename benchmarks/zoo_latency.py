@@ -27,6 +27,7 @@ from mosel.models.avhubert.encoder import SpeechEncoder
 from mosel.models.avhubert.frontend import ConvNorm
 from mosel.models.avhubert.shape import SHAPES as AVHUBERT
 from mosel.models.checkpoints import seeded
+from mosel.models.packed import packed
 from mosel.models.registry import find
 from mosel.models.selfmm.network import SelfMM
 from mosel.models.tbn.network import TBN
@@ -73,7 +74,8 @@ def transformer(make: Callable[[], nn.Module]) -> Callable[[], Pair]:
 
     def both() -> Pair:
         network = seeded(make, 0)
-        return network, plain(network)
+        other = plain(network)
+        return packed(network.eval()), other
 
     return both
 
@@ -98,7 +100,7 @@ def avhubert_pair() -> Pair:
             module.fuse()
     network.lips.to(memory_format=torch.channels_last)
     network.positions.by_spectrum()
-    return network, other
+    return packed(network.eval()), other
 
 
 CASES = (

@@ -41,11 +41,12 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, hidden)
+        self.bend: nn.Module = nn.GELU()
         self.down = nn.Linear(hidden, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return (…, width) of (…, width)."""
-        changed: Tensor = self.down(functional.gelu(self.up(tokens)))
+        changed: Tensor = self.down(self.bend(self.up(tokens)))
         return changed
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mosel.core.errors import ModelError
 from mosel.models.layers import Attention, FeedForward
 from mosel.models.loading import PRECISIONS
+from mosel.models.packed import packed
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -37,7 +38,8 @@ def at_precision(network: N, device: str, precision: str, model: str) -> N:
         )
     if precision == INT8:
         return quantised(network).eval()
-    return network.to(device, getattr(torch, precision)).eval()
+    ready = network.to(device, getattr(torch, precision)).eval()
+    return packed(ready) if device == "cpu" else ready
 
 
 def quantised(network: N) -> N:

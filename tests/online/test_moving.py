@@ -12,7 +12,18 @@ from mosel.core.tables import Profile
 from mosel.core.types import Job
 from mosel.evaluation.simulate import Conditions, Outage, Simulated, simulate
 from mosel.evaluation.workload import Workload
-from mosel.online.events import Arrived, Finished, Retired, Scheduling, WorkerReady, WorkerRetiring
+from mosel.online.events import (
+    Arrived,
+    Finished,
+    Reload,
+    Retired,
+    Scheduling,
+    Tick,
+    WakeAt,
+    WorkerLost,
+    WorkerReady,
+    WorkerRetiring,
+)
 from mosel.online.fleet import Fleet
 from mosel.online.layout import Layout
 from mosel.online.moving import Moving, Pace, Profiles
@@ -115,6 +126,44 @@ def test_workers_may_be_lost_while_models_move(groups: int) -> None:
     outages = [Outage(w, to_ns(2.15 + 0.06 * w), to_ns(2.6 + 0.1 * w)) for w in range(3)]
     done = simulated(moved(found, start), jobs, *outages)
     assert share(done) > 0.6
+
+
+def test_a_driver_is_asked_to_load() -> None:
+    """Without a time to load, `Reload` comes once a worker has drained; it is up when the driver says so."""
+    start: list[Profiles] = [{"a": A}, {"a": A, "b": B}]
+    asked: list[int] = []
+
+    def resolve(jobs: Sequence[Job], _seconds: float) -> list[Profiles] | None:
+        asked.append(len(jobs))
+        return None if len(asked) < 3 else [{"b": B}, {"a": A, "b": B}]
+
+    moving = Moving(Scheduler(BOTH, workers=start), start, resolve, Pace(to_ns(0.2), None))
+    moving.handle([WorkerReady(0), WorkerReady(1)], 0)
+    (batch,) = dispatched(moving.handle([Arrived(job("j", 1, 0.7, at=190, model="a"))], 190 * MS))
+    later = moving.handle([Arrived(job("k", 1, 0.7, at=200, due=9000, model="b"))], 200 * MS)
+    assert asked == [2]
+    assert WakeAt(250 * MS) in later
+    moving.handle([Finished(batch.id, 1)], 210 * MS)
+    moving.handle([Tick()], 250 * MS)
+    assert Reload(0, {"b": B}) in moving.handle([Tick()], 300 * MS)
+    assert asked == [2, 2, 2]
+    moving.handle([WorkerReady(0)], 900 * MS)
+    assert moving.moves == 1
+    later = moving.handle([Arrived(job(f"b{n}", 4, 0.7, at=900, model="b")) for n in range(4)], 900 * MS)
+    assert 0 in {batch.worker for batch in dispatched(later)}
+
+
+def test_a_worker_that_cannot_be_loaded_keeps_nobody_from_moving() -> None:
+    """It is lost; the rest goes on, and moves when the load changes again."""
+    start: list[Profiles] = [{"a": A}, {"a": A}]
+    wanted: list[list[Profiles]] = [[{"b": B}, {"a": A}], [{"b": B}, {"a": A, "b": B}]]
+    moving = Moving(Scheduler(BOTH, workers=start), start, lambda *_: wanted.pop(0), Pace(to_ns(0.2), None))
+    moving.handle([WorkerReady(0), WorkerReady(1)], 0)
+    assert Reload(0, {"b": B}) in moving.handle([Arrived(job("j", 1, 0.7, at=200, model="b"))], 200 * MS)
+    moving.handle([WorkerLost(0, "no room")], 300 * MS)
+    assert moving.handle([Arrived(job("k", 1, 0.7, at=500, model="a"))], 500 * MS)
+    assert not wanted
+    assert not moving.moves
 
 
 def test_a_worker_that_retires_ends_what_it_has() -> None:

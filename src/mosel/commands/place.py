@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +13,9 @@ from mosel.core.errors import UsageError
 from mosel.core.files import write_atomic
 from mosel.core.tables import Profile, read_profile, write_profile
 from mosel.evaluation.workload import Workload, read_workload
+from mosel.online.placed import FORMAT
 from mosel.online.placement import Devices, Placement, Placer, Worker
 
-FORMAT = "mosel.placement/1"
 GIB = 1 << 30
 
 
@@ -44,11 +45,18 @@ def place(
         raise UsageError("expected one or more profiles and, last, a workload: mosel place PROFILE… WORKLOAD")
     profiles = [read_profile(path).profile for path in paths[:-1]]
     jobs = read_workload(paths[-1], {profile.model: profile.modalities for profile in profiles})
-    found = Placer(profiles, [_devices(text) for text in device], room).place(jobs.jobs, _duration_s(jobs))
+    devices = [_devices(text) for text in device]
+    found = Placer(profiles, devices, room).place(jobs.jobs, _duration_s(jobs))
     output.mkdir(parents=True, exist_ok=True)
     names = _write_profiles(found, output)
     told = [_worker(worker, names) for worker in found.workers]
-    document = {"format": FORMAT, "effective_accuracy": found.effective_accuracy, "workers": told}
+    document = {
+        "format": FORMAT,
+        "effective_accuracy": found.effective_accuracy,
+        "room": room,
+        "devices": [msgspec.to_builtins(each) for each in devices],
+        "workers": told,
+    }
     write_atomic(output / "placement.json", json.dumps(document, indent=1) + "\n")
     if not quiet:
         Console(stderr=True).print(_table(found, told))

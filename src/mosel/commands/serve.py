@@ -14,6 +14,7 @@ from mosel.commands.serving import (
     served_models,
     service_of,
     traces_of,
+    with_workers_placed,
 )
 from mosel.core.files import allow_open_files
 from mosel.frontend import logs
@@ -36,6 +37,7 @@ def serve(
     most_workers: int | None = None,
     groups: int | None = None,
     front_doors: int | None = None,
+    placement: Path | None = None,
     device: str | None = None,
     threads: int | None = None,
     seed: int | None = None,
@@ -62,6 +64,7 @@ def serve(
         most_workers: up to how many are added as the load grows, and removed again (default: none).
         groups: how many replica groups they are dealt out to, each with a scheduler of its own (default: 1).
         front_doors: how many processes take calls for groups, which are processes too (default: one for all).
+        placement: a placement.json of mosel place: which workers have which models; they move with the load.
         device: cpu, cuda or cuda:INDEX (default: cuda where there is one).
         threads: CPU threads of each worker (default: 1).
         seed: for policies that draw lots (default: 0).
@@ -84,6 +87,7 @@ def serve(
         "most_workers": most_workers,
         "groups": groups,
         "front_doors": front_doors,
+        "placement": None if placement is None else str(placement),
         "device": device,
         "threads": threads,
         "seed": seed,
@@ -105,6 +109,7 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         ExecutionError: no worker could be started, or the engine broke.
     """
     check_words(config)
+    config = with_workers_placed(config)
     traces = traces_of(config)
     say = notes_of(config.log_format, quiet)
     allow_open_files()

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
 
+from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile, read_profile
 from mosel.frontend import logs
@@ -25,8 +26,18 @@ from mosel.online.autoscaling import Ask, ask_nobody
 from mosel.online.channel import ChannelFactory
 from mosel.online.engine import Engine
 from mosel.online.events import Scheduling
+from mosel.online.moving import Moving, Pace
+from mosel.online.placed import Beside, placer_of, read_placement
 from mosel.online.policies import POLICIES, Options
-from mosel.online.serving import LEAD_NS, EngineConfig, ServedModel, process_channels, server_cores
+from mosel.online.serving import (
+    LEAD_NS,
+    EngineConfig,
+    Holdings,
+    ServedModel,
+    process_channels,
+    scheduler_of,
+    server_cores,
+)
 from mosel.online.watched_channel import Patience
 from mosel.runtime.device import default_device, describe, pin, profile_path
 from mosel.runtime.fits import check_profile_fits
@@ -74,9 +85,15 @@ def engine_of(
     Raises:
         UsageError: as `channels_of` and `Engine`.
     """
-    with channels_of(config, served, engine_config) as channels:
+    with ExitStack() as stack:
+        holdings = Holdings(served)
+        if config.placement:
+            scheduler, holdings = stack.enter_context(_placed(config, served, engine_config))
+        channels = stack.enter_context(channels_of(config, served, engine_config, holdings))
         ask = ask_of(config, engine_config)
-        engine = Engine(served, engine_config, scheduler=scheduler, channels=channels, ask=ask)
+        engine = Engine(
+            served, engine_config, scheduler=scheduler, channels=channels, ask=ask, holdings=holdings
+        )
         pin(server_cores(engine_config))
         yield engine
 
@@ -239,9 +256,44 @@ def traces_of(config: ServeConfig) -> "Traces | None":
     return Traces(configured_tracer())
 
 
+def with_workers_placed(config: ServeConfig) -> ServeConfig:
+    """Return the configuration with as many workers as are placed, if models are.
+
+    Raises:
+        UsageError: the placement cannot be read, or does not go with the rest.
+    """
+    if not config.placement:
+        return config
+    placed = len(read_placement(Path(config.placement)).workers)
+    if config.workers not in (1, placed):
+        raise UsageError(f"{config.placement}: is of {placed} workers; leave out --workers {config.workers}")
+    if config.front_doors or config.most_workers:
+        raise UsageError("with --placement there are as many workers as are placed, and no front doors beside")
+    return msgspec.structs.replace(config, workers=placed)
+
+
+@contextmanager
+def _placed(
+    config: ServeConfig, served: Sequence[ServedModel], engine_config: EngineConfig
+) -> Iterator[tuple[Scheduling, Holdings]]:
+    """Yield what decides, and moves models, and what workers hold.
+
+    Raises:
+        UsageError: the placement is of other devices or models.
+    """
+    placer = placer_of(read_placement(Path(config.placement)), [one.profile for one in served])
+    start = [worker.profiles for worker in placer.workers]
+    beside, pace = Beside(placer), Pace(to_ns(config.placement_every_s), None)
+    try:
+        decides = scheduler_of(served, engine_config, start)
+        yield Moving(decides, start, beside, pace), Holdings(served, start)
+    finally:
+        beside.close()
+
+
 @contextmanager
 def channels_of(
-    config: ServeConfig, served: Sequence[ServedModel], engine_config: EngineConfig
+    config: ServeConfig, served: Sequence[ServedModel], engine_config: EngineConfig, holdings: Holdings
 ) -> Iterator[ChannelFactory]:
     """Hold what the workers stand on, and yield what makes them.
 
@@ -249,14 +301,14 @@ def channels_of(
         UsageError: Ray is not installed, there is no such cluster, or it has too few devices.
     """
     if config.engine == "local":
-        yield process_channels(served, engine_config)
+        yield process_channels(served, engine_config, holdings)
         return
     if not config.ray_address:  # Ray's own switch, read when it is imported: it then binds to loopback
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from mosel.online.ray_channel import cluster, ray_channels  # ray is an optional extra
 
     with cluster(config.ray_address, engine_config):
-        yield ray_channels(served, engine_config, embedded=not config.ray_address)
+        yield ray_channels(served, engine_config, holdings, embedded=not config.ray_address)
 
 
 def ask_of(config: ServeConfig, engine_config: EngineConfig) -> Ask:

@@ -46,6 +46,9 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         groups: how many replica groups they are dealt out to, each with a scheduler of its own.
         front_doors: how many processes take calls and hand them to the groups, which are processes too then; 0:
             one process takes the calls and has all groups.
+        placement: a placement.json: there are as many workers as it says, with the models that it says, which
+            move as the load changes; empty: each worker has all models.
+        placement_every_s: how often it is looked whether models should move.
         device: what the workers run on; empty takes CUDA where there is any, else the CPU.
         threads: of each worker, on a CPU.
         seed: for policies that draw lots.
@@ -83,6 +86,8 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     groups: Count = 1
     front_doors: Annotated[int, msgspec.Meta(ge=0)] = 0
+    placement: str = ""
+    placement_every_s: Duration = 30.0
     device: str = ""
     threads: Count = 1
     seed: int = 0

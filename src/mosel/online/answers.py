@@ -62,3 +62,7 @@ class Live(Struct, eq=False):
     job: Job
     tensors: JobTensors
     tell: Tell
+
+
+def nobody(_: Answer | MoselError) -> None:
+    """There is nobody to tell."""

@@ -20,7 +20,7 @@ from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ExecutionError, InputError, MoselError, RefusedError, UnknownModelError
 from mosel.core.types import Batch, Job, Receipt
 from mosel.online import serving
-from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell
+from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell, nobody
 from mosel.online.autoscaling import Ask, ask_nobody
 from mosel.online.backlog import Backlog
 from mosel.online.channel import ChannelFactory, GivenUp, News, Outputs, Work
@@ -36,6 +36,7 @@ from mosel.online.events import (
     Entry,
     Event,
     Finished,
+    Reload,
     Retired,
     Scheduling,
     Shutdown,
@@ -44,7 +45,6 @@ from mosel.online.events import (
     WorkerLost,
 )
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.staff import Staff
 from mosel.online.tensors import JobTensors
 from mosel.online.turns import LONG_NS, Turns
 from mosel.solve.warm_up import warm_up
@@ -69,6 +69,7 @@ class Engine:
         journal: if given, every call of the scheduler is appended to it.
         long_ns: decisions that have lately taken longer are made beside the event loop.
         ask: where workers come and go, is told how many there should be room for.
+        holdings: what `channels` makes workers with; what moves is put there.
 
     Attributes:
         staff: the workers.
@@ -88,6 +89,7 @@ class Engine:
         journal: list[Entry] | None = None,
         long_ns: int = LONG_NS,
         ask: Ask = ask_nobody,
+        holdings: serving.Holdings | None = None,
     ) -> None:
         config = config or EngineConfig()
         warm_up()
@@ -99,8 +101,7 @@ class Engine:
         self._judge_watchers: list[Callable[[Batch, Confidences], None]] = []
         self._decision_watchers: list[Callable[[Entry, int], None]] = []
         self._turns = Turns(scheduler, lambda: self.now_ns(), self._carry_out, self._scheduler_failed, long_ns)
-        make = channels or serving.process_channels(models, config)
-        self.staff = Staff(make, config.places, config.workers, self._report, self._tell)
+        self.staff = serving.staff_of(models, config, channels, holdings, self._report, self._tell)
         self._autoscaling = serving.autoscaling_of(models, config, self.staff, lambda: self.now_ns(), ask)
         self._decision_watchers += [self._autoscaling.decided] if self._autoscaling else []
         self._journal = journal
@@ -195,7 +196,7 @@ class Engine:
 
     def withdraw(self, live: Live) -> None:
         """Cancel a job if it has no answer yet; nobody is told of one any more."""
-        live.tell = _nobody
+        live.tell = nobody
         if self._live.get(live.job.id) is live:
             self._tell(Cancelled(live.job.id))
 
@@ -344,6 +345,8 @@ class Engine:
                 self._wake_at(action.at_ns)
             elif isinstance(action, Retired):
                 self.staff.retired(action.worker)
+            elif isinstance(action, Reload):
+                self.staff.reload(action.worker, action.profiles)
 
     def _dispatch(self, batch: Batch) -> None:
         if batch.worker in self._unheard:
@@ -394,7 +397,3 @@ class Engine:
             live.tell(ExecutionError(str(self._failure)))
         self._idle.set()
         self._broken.set()
-
-
-def _nobody(_: Answer | MoselError) -> None:
-    """There is nobody to tell."""

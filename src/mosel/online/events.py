@@ -122,7 +122,14 @@ class Retired(Struct, frozen=True):
     worker: int
 
 
-Action = Dispatch | Complete | WakeAt | Retired
+class Reload(Struct, frozen=True):
+    """A worker that has drained is to be loaded with other models; `WorkerReady` tells when it has been."""
+
+    worker: int
+    profiles: Mapping[str, Profile]
+
+
+Action = Dispatch | Complete | WakeAt | Retired | Reload
 
 
 class Entry(Struct, frozen=True):

@@ -20,6 +20,7 @@ from mosel.online.events import (
     Action,
     Arrived,
     Event,
+    Reload,
     Retired,
     Scheduling,
     Tick,
@@ -30,8 +31,14 @@ from mosel.online.events import (
 )
 
 Profiles = Mapping[str, Profile]
-Resolve = Callable[[Sequence[Job], float], Sequence[Profiles]]
-"""Each worker's profiles, for jobs like these, so many of which come in so many seconds."""
+Resolve = Callable[[Sequence[Job], float], Sequence[Profiles] | None]
+"""Each worker's profiles, for jobs like these, so many of which come in so many seconds.
+
+None as long as these are not worked out: it is asked again with the same jobs.
+"""
+
+AGAIN_NS = 50_000_000
+"""After so long."""
 
 MOVED_AT = 0.2
 """Models are placed anew when this part of the requests would have to be of another model."""
@@ -41,10 +48,13 @@ AT_ONCE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often loads are looked at, and how long a worker takes to load other models; in nanoseconds."""
+    """How often loads are looked at, and how long a worker takes to load other models; in nanoseconds.
+
+    Without `load_ns` the driver is asked to load (`Reload`), and tells when that is done.
+    """
 
     every_ns: int
-    load_ns: int
+    load_ns: int | None
 
 
 class Moving:
@@ -68,9 +78,10 @@ class Moving:
         self._pace = pace
         self._up: set[int] = set()
         self._draining: dict[int, Profiles] = {}
-        self._loading: dict[int, int] = {}
+        self._loading: dict[int, int | None] = {}
         self._queue: deque[tuple[int, Profiles]] = deque()
         self._jobs: list[Job] = []
+        self._working_on: list[Job] = []
         self._placed_for: Counter[str] = Counter()
         self._due_ns = pace.every_ns
         self._wake_ns: int | None = None
@@ -90,8 +101,10 @@ class Moving:
         for action in self._scheduler.handle(own, now_ns) if own else ():
             if isinstance(action, WakeAt):
                 self._wake_ns = action.at_ns
-            elif not (isinstance(action, Retired) and self._switch(action.worker, now_ns)):
+            elif not (isinstance(action, Retired) and action.worker in self._draining):
                 actions.append(action)
+            else:
+                actions += self._switch(action.worker, now_ns)
         self._set_wake(actions)
         return actions
 
@@ -104,8 +117,9 @@ class Moving:
             case Arrived(job):
                 self._jobs.append(job)
             case WorkerReady(worker):
-                if worker in self._loading:
+                if self._loading.get(worker) is not None:
                     return None
+                self.moves += self._loading.pop(worker, 0) is None
                 self._up.add(worker)
                 return self._ready(worker)
             case WorkerLost(worker):
@@ -118,15 +132,21 @@ class Moving:
     def _look(self, now_ns: int) -> None:
         """Rule 1."""
         self._due_ns = now_ns + self._pace.every_ns
-        jobs, self._jobs = self._jobs, []
+        jobs = self._working_on or self._jobs
+        if jobs is self._jobs:
+            self._jobs = []
         asked = Counter[str]()
         for job in jobs:
             asked[job.model] += job.requests
         if not asked or self._draining or self._loading or not _differ(asked, self._placed_for):
             return
+        wanted = self._resolve(jobs, self._pace.every_ns / 1e9)
+        self._working_on = jobs if wanted is None else []
+        if wanted is None:
+            self._due_ns = now_ns + AGAIN_NS
+            return
         self._placed_for = asked
         self._queue.clear()
-        wanted = self._resolve(jobs, self._pace.every_ns / 1e9)
         self._queue.extend(
             (worker, profiles)
             for worker, (profiles, has) in enumerate(zip(wanted, self._has, strict=True))
@@ -153,18 +173,18 @@ class Moving:
         there = {mode for has in rest for mode in _modes(has)}
         return (_modes(self._has[worker]) - _modes(wanted)) <= there and bool(rest)
 
-    def _switch(self, worker: int, now_ns: int) -> bool:
-        """Begin to load a worker that has drained; whether it did so for a move."""
-        profiles = self._draining.pop(worker, None)
-        if profiles is None:
-            return False
-        self._has[worker] = profiles
+    def _switch(self, worker: int, now_ns: int) -> list[Action]:
+        """Begin to load a worker that has drained for it."""
+        profiles = self._has[worker] = self._draining.pop(worker)
+        if self._pace.load_ns is None:
+            self._loading[worker] = None
+            return [Reload(worker, profiles)]
         self._loading[worker] = now_ns + self._pace.load_ns
-        return True
+        return []
 
     def _loaded(self, now_ns: int) -> list[Event]:
         """Let workers that have loaded be ready."""
-        ready = [worker for worker, at_ns in self._loading.items() if at_ns <= now_ns]
+        ready = [worker for worker, at_ns in self._loading.items() if at_ns is not None and at_ns <= now_ns]
         for worker in ready:
             del self._loading[worker]
             self._up.add(worker)
@@ -179,7 +199,9 @@ class Moving:
         return WorkerReady(worker, self._has[worker])
 
     def _set_wake(self, actions: list[Action]) -> None:
-        times = [*self._loading.values(), *([] if self._wake_ns is None else [self._wake_ns])]
+        times = [at_ns for at_ns in (*self._loading.values(), self._wake_ns) if at_ns is not None]
+        if self._working_on:
+            times.append(self._due_ns)
         if times and min(times) != self._asked_ns:
             self._asked_ns = min(times)
             actions.append(WakeAt(self._asked_ns))

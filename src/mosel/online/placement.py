@@ -93,6 +93,29 @@ class Placer:
         self._room = room
         self._now: tuple[tuple[Held, ...], ...] = ()
 
+    def begin_with(self, held: Sequence[Sequence[Variant]]) -> None:
+        """Take over what devices hold, kind by kind in the order of the devices.
+
+        Raises:
+            UsageError: there are not as many, or a variant is of none of the profiles.
+        """
+        if len(held) != sum(each.count for each in self._devices):
+            raise UsageError(f"{len(held)} workers are placed; expected one for each device")
+        if unknown := {variant for own in held for variant in own} - set(self._variants):
+            raise UsageError(
+                f"{min(one.name for one in unknown)} is placed, but no profile is of it; give its profile too"
+            )
+        found, rest = [], [frozenset(map(self._variants.index, own)) for own in held]
+        for each in self._devices:
+            found.append(tuple(rest[: each.count]))
+            rest = rest[each.count :]
+        self._now = tuple(found)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """What lives on every device now."""
+        return tuple(self._worker(kind, held) for kind, own in enumerate(self._now) for held in own)
+
     def place(self, jobs: Sequence[Job], duration_s: float) -> Placement:
         """Return the placement for jobs like these, so many of which come in so long.
 
@@ -120,8 +143,7 @@ class Placer:
             )
         )
         self._now = found.held
-        workers = [self._worker(kind, held) for kind, own in enumerate(found.held) for held in own]
-        return Placement(tuple(workers), found.effective_accuracy)
+        return Placement(self.workers, found.effective_accuracy)
 
     def _demands(self, jobs: Sequence[Job], model: str, duration_s: float) -> list[Demand]:
         own = sorted((job.accuracy_slo, job.requests) for job in jobs if job.model == model)

@@ -21,7 +21,7 @@ from mosel.online.channel import Channel, ChannelFactory, Report, Work, finished
 from mosel.online.events import BatchFailed
 from mosel.online.execution import Result, one_line
 from mosel.online.ray_worker import RayWorker
-from mosel.online.serving import EngineConfig, ServedModel, patience_of, start_message
+from mosel.online.serving import EngineConfig, Holdings, ServedModel, patience_of, start_message
 from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
 try:
@@ -117,12 +117,15 @@ def ask_for_nodes(config: EngineConfig) -> Ask:
     return ask
 
 
-def ray_channels(models: Sequence[ServedModel], config: EngineConfig, *, embedded: bool) -> ChannelFactory:
+def ray_channels(
+    models: Sequence[ServedModel], config: EngineConfig, holdings: Holdings | None = None, *, embedded: bool
+) -> ChannelFactory:
     """Return what makes workers of Ray actors; in an embedded cluster they keep to cores as processes do."""
     patience = patience_of(models, config)
+    held = holdings or Holdings(models)
 
     def make(worker: int, report: Report) -> Channel:
-        start = start_message(worker, models, config)
+        start = start_message(worker, held.of(worker), config)
         if not embedded:
             start = _anywhere(start)
         return RayChannel(report, start, patience, demands(config))

@@ -14,7 +14,7 @@ from mosel.online import wire
 from mosel.online.autoscale import Autoscaler, Rules
 from mosel.online.autoscaling import Ask, Autoscaling
 from mosel.online.channel import Channel, ChannelFactory, Report
-from mosel.online.events import Scheduling
+from mosel.online.events import Event, Scheduling
 from mosel.online.fleet import Fleet
 from mosel.online.group import Place
 from mosel.online.layout import Layout
@@ -85,6 +85,30 @@ class EngineConfig:
         return max(self.workers, self.most)
 
 
+class Holdings:
+    """Which models each worker holds: all, unless it was said otherwise.
+
+    Args:
+        models: what is served.
+        workers: the profiles of what each worker holds, by model.
+    """
+
+    def __init__(self, models: Sequence[ServedModel], workers: Sequence[Mapping[str, Profile]] = ()) -> None:
+        self._models = models
+        self._of = dict(enumerate(workers))
+
+    def of(self, worker: int) -> Sequence[ServedModel]:
+        """Return the models of a worker, with the profiles of what it holds of them."""
+        if worker not in self._of:
+            return self._models
+        held = self._of[worker]
+        return [replace(one, profile=held[one.model.name]) for one in self._models if one.model.name in held]
+
+    def put(self, worker: int, profiles: Mapping[str, Profile]) -> None:
+        """Let a worker that is started from now on hold these."""
+        self._of[worker] = profiles
+
+
 @dataclass(frozen=True, slots=True)
 class ModeTensors:
     """A mode as the engine needs it: its modalities, precision and the names of the tensors they arrive in."""
@@ -107,18 +131,28 @@ def served_modes(served: ServedModel) -> Mapping[str, ModeTensors]:
     }
 
 
-def scheduler_of(models: Sequence[ServedModel], config: EngineConfig) -> Scheduling:
+def scheduler_of(
+    models: Sequence[ServedModel],
+    config: EngineConfig,
+    held: Sequence[Mapping[str, Profile]] | None = None,
+) -> Scheduling:
     """Return what decides: a scheduler, or a fleet where there are groups.
+
+    Args:
+        models: what is served.
+        config: how.
+        held: the profiles of what each worker holds, by model; all hold all models if it is not said.
 
     Raises:
         UsageError: as `Scheduler` and `Fleet`.
     """
+    workers = config.places if held is None else held
     profiles = {served.model.name: served.profile for served in models}
     policy, seed, options = config.policy, config.seed, config.options
     if config.groups == 1:
-        return Scheduler(profiles, workers=config.places, policy=policy, seed=seed, options=options)
+        return Scheduler(profiles, workers=workers, policy=policy, seed=seed, options=options)
     layout = Layout(config.groups)
-    return Fleet(profiles, workers=config.places, layout=layout, policy=policy, seed=seed, options=options)
+    return Fleet(profiles, workers=workers, layout=layout, policy=policy, seed=seed, options=options)
 
 
 def member_of(models: Sequence[ServedModel], config: EngineConfig, index: int, groups: int) -> Member:
@@ -133,6 +167,20 @@ def member_of(models: Sequence[ServedModel], config: EngineConfig, index: int, g
     return Member(alone, Place(index, groups, range(config.first, config.first + config.places)))
 
 
+def staff_of(
+    models: Sequence[ServedModel],
+    config: EngineConfig,
+    channels: ChannelFactory | None,
+    holdings: Holdings | None,
+    report: Report,
+    tell: Callable[[Event], None],
+) -> Staff:
+    """Return the workers: by default processes that hold all models."""
+    held = holdings or Holdings(models)
+    make = channels or process_channels(models, config, held)
+    return Staff(make, config.places, config.workers, report, tell, held.put)
+
+
 def autoscaling_of(
     models: Sequence[ServedModel], config: EngineConfig, staff: Staff, now_ns: Callable[[], int], ask: Ask
 ) -> Autoscaling | None:
@@ -143,12 +191,15 @@ def autoscaling_of(
     return Autoscaling(scaler, staff, now_ns, ask)
 
 
-def process_channels(models: Sequence[ServedModel], config: EngineConfig) -> ChannelFactory:
+def process_channels(
+    models: Sequence[ServedModel], config: EngineConfig, holdings: Holdings | None = None
+) -> ChannelFactory:
     """Return what makes worker processes, each with CPU cores (and on `cuda` a GPU) of its own."""
     patience = patience_of(models, config)
+    held = holdings or Holdings(models)
 
     def make(worker: int, report: Report) -> Channel:
-        return ProcessChannel(report, start_message(worker, models, config), patience)
+        return ProcessChannel(report, start_message(worker, held.of(worker), config), patience)
 
     return make
 

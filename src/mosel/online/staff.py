@@ -10,10 +10,11 @@ Rules:
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from mosel.core.errors import MoselError
+from mosel.core.tables import Profile
 from mosel.online.channel import Channel, ChannelFactory, News, Report, Work, WorkerState
 from mosel.online.events import Event, WorkerLost, WorkerReady, WorkerRetiring
 
@@ -29,12 +30,20 @@ class Staff:
         first: how many workers there are at first.
         report: where channels report.
         tell: tells the scheduler of an event.
+        put: notes what `make` is to make a worker with, from then on.
     """
 
     def __init__(
-        self, make: ChannelFactory, most: int, first: int, report: Report, tell: Callable[[Event], None]
+        self,
+        make: ChannelFactory,
+        most: int,
+        first: int,
+        report: Report,
+        tell: Callable[[Event], None],
+        put: Callable[[int, Mapping[str, Profile]], None] = lambda _worker, _profiles: None,
     ) -> None:
         self.channels: list[Channel] = [make(worker, report) for worker in range(most)]
+        self._make, self._report, self._put = make, report, put
         self._here = set(range(first))
         self._retiring: set[int] = set()
         self._tell = tell
@@ -117,6 +126,21 @@ class Staff:
         if worker in self._retiring and worker in self._here:
             self._here.discard(worker)
             self._keep(self._close(worker))
+
+    def reload(self, worker: int, profiles: Mapping[str, Profile]) -> None:
+        """End a worker that has drained, and start one in its place that has other models."""
+        log.info("worker %d is loaded with %s", worker, ", ".join(profiles) or "nothing")
+        self._put(worker, profiles)
+        self._keep(self._reload(worker))
+
+    async def _reload(self, worker: int) -> None:
+        await self.channels[worker].close()
+        self.channels[worker] = self._make(worker, self._report)
+        try:
+            await self.channels[worker].start()
+        except MoselError as error:
+            log.error("worker %d could not be loaded with other models: %s", worker, error)
+            self._tell(WorkerLost(worker, str(error)))
 
     async def _start(self, worker: int) -> None:
         try:

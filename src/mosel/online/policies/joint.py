@@ -27,7 +27,10 @@ LEAST_SHARE = 0.15
 """What no job's share of the time falls below."""
 
 CHEAP_FIRST = 0.1
-"""How much worth per time counts beside what a batch would make late."""
+"""How much worth per time counts beside what a batch would make late, under lasting overload.
+
+Far from it the cheapest jobs do not have to come first: that would run batches less full.
+"""
 
 LIGHT, LIGHT_WIDTH = 1.3, 0.6
 """Demand at full accuracy, per worker: below this, less the width, it is light."""
@@ -86,7 +89,7 @@ def _plain(view: View) -> Choice | None:
         np.full(jobs, LEAST_SHARE),
         np.zeros(jobs, np.int64),
     )
-    care = Care(RESERVE, RESTORE_RESERVE, CHEAP_FIRST, 1.0, _lull(view))
+    care = _care(RESTORE_RESERVE, _lull(view))
     chosen = choose(columns, menu, view.amortised.classes, view.start_ns, care)
     return chosen if chosen.accepted.all() else None
 
@@ -94,7 +97,7 @@ def _plain(view: View) -> Choice | None:
 def _careful(view: View) -> Choice:
     light = _light(view)
     ease = 0.0 if view.amortised.cascades else _lull(view)  # with cascades it is the second look that spares
-    care = Care(RESERVE, RESTORE_RESERVE + BUSY_RESERVE * (1 - light), CHEAP_FIRST, 1.0, ease)
+    care = _care(RESTORE_RESERVE + BUSY_RESERVE * (1 - light), ease)
     queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
 
     def again(queue: Queue) -> Choice:
@@ -102,6 +105,10 @@ def _careful(view: View) -> Choice:
 
     first = choose(queue, menu, classes, view.start_ns, care)
     return second_look(view, queue, first, _slack(view), again)
+
+
+def _care(restore: float, ease: float) -> Care:
+    return Care(RESERVE, restore, CHEAP_FIRST * (1 - ease), 1.0, ease)
 
 
 def _faulty(view: View) -> BatchChoice | None:

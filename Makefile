@@ -7,11 +7,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test bench format docs wheel clean
+.PHONY: help demo test compiled bench format docs wheel clean
 
 BIN := .venv/bin
 PIP_ARGS ?=
 PIP = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 1 ] || echo --quiet) -c constraints.txt $(PIP_ARGS)
+COMPILED_TESTS = tests/core tests/online tests/frontend tests/conformance tests/process
 # Decisions are compiled once for this machine, and kept; otherwise the first server to start would do it.
 COMPILE = $(BIN)/python -c 'from mosel.solve.warm_up import warm_up; warm_up()'
 
@@ -28,6 +29,9 @@ test: .venv/.dev  ## formatter check, linter, strict types, import contracts, do
 	@found="$$($(BIN)/lint-imports --no-logo)" || { echo "$$found"; exit 1; }
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@$(BIN)/pytest
+
+compiled: .venv/.dev  ## compile what every call passes through, in build/compiled, and run its tests on that
+	@$(BIN)/python scripts/compiled.py $(BIN)/pytest $(COMPILED_TESTS)
 
 bench: .venv/.bench  ## run every benchmark in benchmarks/, the quick form of those that have one
 	@for file in benchmarks/[a-z]*.py; do \

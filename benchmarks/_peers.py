@@ -303,10 +303,18 @@ def triton_command(folder: Path, venvs: Path, port: int) -> tuple[Words, Mapping
     return words, {"LD_LIBRARY_PATH": libraries, "PATH": path, "PYTHONPATH": str(packages)}
 
 
+def _mosel_compiled(folder: Path, venvs: Path, port: int) -> tuple[Words, Mapping[str, str]]:
+    words, environ = _mosel(folder, venvs, port)
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, root / "scripts" / "compiled.py"], check=True)
+    return words, {**environ, "PYTHONPATH": str(root / "build" / "compiled" / "src")}
+
+
 V2 = "/v2/models/noop/infer", _v2_json, "/v2/models/bulk/infer", _v2_raw
 
 PEERS = {
-    "mosel": Peer("mosel", _mosel, *V2),
+    "mosel": Peer("mosel, compiled", _mosel_compiled, *V2),
+    "plain": Peer("mosel, not compiled", _mosel, *V2),
     "triton": Peer("Triton 2.51, python backend, dynamic batching", _triton, *V2),
     "mlserver": Peer("MLServer 1.7.1, 0 workers", _mlserver, *V2),
     "litserve": Peer("LitServe 0.2.19", _litserve, "/predict", _plain_json),

@@ -145,7 +145,7 @@ def test_a_jobs_length_is_told_by_its_tensors(model: Model, profile: Profile) ->
     only = msgspec.structs.replace(
         profile,
         modalities=profile.modalities[:1],
-        modes=[m for m in profile.modes if m.modalities == profile.modalities[:1]],
+        modes=tuple(m for m in profile.modes if m.modalities == profile.modalities[:1]),
     )
     waves = {"wave": np.zeros((2, 35), "float32")}
     assert check(Checker(sized, only, Limits()), waves, length=1).job.length == 3.5

@@ -1,3 +1,4 @@
+import ast
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from mosel import __version__
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "src")
+SHIPPED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "src")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,19 @@ def test_wheel_holds_what_ships(wheel: Path) -> None:
     assert "mosel/py.typed" in wanted
     assert wanted == {name for name in names if name.startswith("mosel/")}
     assert {Path(name).name for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "NOTICE"}
+
+
+def test_what_is_compiled_exists() -> None:
+    """Every module that the build compiles when asked to is there; the wheel that the tests make has none."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (words,) = (
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    )
+    modules = str(words).split()
+    assert "online/scheduler" in modules
+    assert [name for name in modules if not (ROOT / "src" / "mosel" / f"{name}.py").is_file()] == []
 
 
 def test_installed_wheel_runs_anywhere(wheel: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from mosel.core.build import is_compiled
 from tests.process.serving import RAISES, SLEEPS, Server, tensor, tokens
 
 pytestmark = pytest.mark.process
@@ -42,8 +43,9 @@ WAVE = np.array([[1, 2, 3], [4, 5, 6]], "float32")
 
 def test_notes(server: Server) -> None:
     """The server says in one line what it serves, where, and how; it binds to loopback."""
+    built = ", compiled" if is_compiled() else ""
     assert [note for note in server.notes if note.startswith("serving ")] == [
-        f"serving small on {server.url} (policy optimized, 1 worker)"
+        f"serving small on {server.url} (policy optimized, 1 worker{built})"
     ]
     assert server.url.startswith("http://127.0.0.1:")
 

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from mosel.commands.serving import Say, device_of, scheduler_options, served_models
+from mosel.core.build import said
 from mosel.core.files import write_atomic
 from mosel.core.tables import write_profile
 from mosel.frontend import logs
@@ -56,7 +57,7 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
                 next(door for door in doors if door.fileno() in role.handles).close()
 
         many = f"{config.workers} workers in {config.groups} groups, {config.front_doors} front doors"
-        serving = f"serving {names} on {url} (policy {config.policy}, {many})"
+        serving = f"serving {names} on {url} (policy {config.policy}, {many}{said()})"
         ended = asyncio.run(_keep(roles, given_up, config.drain_s, say, serving))
         say(last_words(_ended(ended, counts)))
 

@@ -16,6 +16,7 @@ from mosel.commands.serving import (
     traces_of,
     with_workers_placed,
 )
+from mosel.core.build import said
 from mosel.core.files import allow_open_files
 from mosel.frontend import logs
 from mosel.frontend.config import ServeConfig, parse_address, read_config
@@ -129,7 +130,9 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         say(f"listening on {url_of(listening, door.scheme)}: loading {names}")
         engine = stack.enter_context(engine_of(config, served, engine_config))
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-        serving = f"serving {names} on {url_of(listening, door.scheme)} (policy {config.policy}, {many})"
+        serving = (
+            f"serving {names} on {url_of(listening, door.scheme)} (policy {config.policy}, {many}{said()})"
+        )
         service = service_of(config, served, engine, traces)
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from mosel.core.build import is_compiled
 from mosel.core.tables import Profile
 from mosel.frontend.accuracies import SOURCE_KEY
 from mosel.models.base import BYTES, Modality, Model, Tensor
@@ -23,7 +24,12 @@ def metadata(served: ServedModel, drifted: str, settings: Mapping[str, str | int
         "platform": "mosel",
         "inputs": [_input(modality, tensor) for modality in model.modalities for tensor in modality.inputs],
         "outputs": [_described(tensor) for tensor in model.outputs],
-        "parameters": {**_parameters(model, served.profile), "drifted": drifted, **settings},
+        "parameters": {
+            **_parameters(model, served.profile),
+            "drifted": drifted,
+            "compiled": is_compiled(),
+            **settings,
+        },
     }
 
 

@@ -130,9 +130,8 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         say(f"listening on {url_of(listening, door.scheme)}: loading {names}")
         engine = stack.enter_context(engine_of(config, served, engine_config))
         many = "1 worker" if config.workers == 1 else f"{config.workers} workers"
-        serving = (
-            f"serving {names} on {url_of(listening, door.scheme)} (policy {config.policy}, {many}{said()})"
-        )
+        url = url_of(listening, door.scheme)
+        serving = f"serving {names} on {url} (policy {config.policy}, {many}{said()})"
         service = service_of(config, served, engine, traces)
         beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
         try:

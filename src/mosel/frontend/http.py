@@ -77,7 +77,7 @@ class HttpApp:
         except ClientGoneError:
             return
         except Exception as error:
-            reply = self._failed(error)
+            reply = self.failed(error)
             if answered:
                 return
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
@@ -140,35 +140,23 @@ class HttpApp:
         `held` says that its body is held already. Returns what can be cancelled until the reply is sent.
         """
         size = len(body)
-
-        def tell(what: Outcome | Exception | None) -> None:
-            self._bodies.release(size)
-            if what is not None:
-                send(self._told_of(head, request, what))
-
         try:
             if not held:
                 self._bodies.hold(size)
         except MoselError as error:
-            send(self._failed(error))
+            send(self.failed(error))
             return None
         try:
             request, call = self._decoded(head, body)
-            return self._service.start(head.model, call, arrival_ns, tell)
+            asked = _Asked(self, head, request, size, send)
+            return self._service.start(head.model, call, arrival_ns, asked.told)
         except Exception as error:
-            self._bodies.release(size)
-            send(self._failed(error))
+            self.release(size)
+            send(self.failed(error))
             return None
 
-    def _told_of(self, head: Head, request: Request, what: Outcome | Exception) -> Reply:
-        if isinstance(what, Exception):
-            return self._failed(what)
-        try:
-            return _inferred(head, request, what)
-        except Exception as error:
-            return self._failed(error)
-
-    def _failed(self, error: Exception) -> Reply:
+    def failed(self, error: Exception) -> Reply:
+        """Return what is sent in answer to a call that failed."""
         if isinstance(error, MoselError):
             self._service.metrics.refused(error)
             return refused(codes.refusal_of_error(error))
@@ -178,6 +166,38 @@ class HttpApp:
     def _head(self, target: Target, tenant: str | None, headers: Headers) -> Head:
         version = self._service.version_of(target.model, target.version)
         return Head(target.model, version, tenant, read_headers(headers))
+
+
+class _Asked:
+    """A call with a known head that waits for its reply.
+
+    Args:
+        app: whose it is.
+        head, request: the call.
+        size: of its body, which is held, in bytes.
+        send: takes the reply.
+    """
+
+    __slots__ = ("_app", "_head", "_request", "_send", "_size")
+
+    def __init__(
+        self, app: HttpApp, head: Head, request: Request, size: int, send: Callable[[Reply], None]
+    ) -> None:
+        self._app, self._head, self._request, self._size, self._send = app, head, request, size, send
+
+    def told(self, what: Outcome | Exception | None) -> None:
+        """Let go of its body, and send the reply if there is somebody to read it."""
+        self._app.release(self._size)
+        if what is not None:
+            self._send(self._reply(what))
+
+    def _reply(self, what: Outcome | Exception) -> Reply:
+        if isinstance(what, Exception):
+            return self._app.failed(what)
+        try:
+            return _inferred(self._head, self._request, what)
+        except Exception as error:
+            return self._app.failed(error)
 
 
 def _inferred(head: Head, request: Request, outcome: Outcome) -> Reply:

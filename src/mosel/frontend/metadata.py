@@ -27,7 +27,7 @@ def metadata(served: ServedModel, drifted: str, settings: Mapping[str, str | int
         "parameters": {
             **_parameters(model, served.profile),
             "drifted": drifted,
-            "compiled": is_compiled(),
+            "compiled": "yes" if is_compiled() else "no",
             **settings,
         },
     }

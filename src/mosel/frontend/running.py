@@ -171,6 +171,7 @@ class Running:
 
     def _leave(self, *, has_outputs: bool = False) -> None:
         self._over = True
+        self._live = None  # it names this one, which should be freed at once and not be garbage
         if self._call.id:
             self._books.answered.end(self._call.id, self._job, has_outputs=has_outputs)
         self._books.repository.end(self._job.model)

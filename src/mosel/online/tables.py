@@ -29,8 +29,8 @@ says nothing to a client, and the strategies of the fastest models would be comp
 PAUSE_NS = 500_000_000
 """Estimates are taken over so long after the last time at the earliest: they move back and forth."""
 
-FAR, FAR_OVERHEAD_NS, FAR_PAUSE_NS = 0.25, 1_000_000, 50_000_000
-"""Those that moved by more than this are taken over after a shorter pause."""
+FAR, FAR_LEAST_NS, FAR_PAUSE_NS = 0.25, 1_000_000, 50_000_000
+"""Those that moved by more than this part, and ns of the slowest batch are taken over after a shorter pause."""
 
 MOST_KNOWN = 20_000
 """How many strategies, and latencies of strategies, are kept to be looked up again."""
@@ -198,11 +198,13 @@ class ModelTable:
         if estimator.changes == self._changes:
             return False
         ratios = [estimator.ratio(self.model, mode) for mode in self.modes]
-        far, overhead_ns = self._moved(ratios), abs(estimator.overhead_ns - self._overhead_ns)
+        far, by_ns = self._moved(ratios)
+        overhead_ns = abs(estimator.overhead_ns - self._overhead_ns)
         if not far and overhead_ns <= REBUILD_OVERHEAD_NS:
             self._changes = estimator.changes
             return False
-        pause_ns = FAR_PAUSE_NS if far > FAR or overhead_ns > FAR_OVERHEAD_NS else PAUSE_NS
+        is_far = (far > FAR and by_ns > FAR_LEAST_NS) or overhead_ns > FAR_LEAST_NS
+        pause_ns = FAR_PAUSE_NS if is_far else PAUSE_NS
         if now_ns < self._followed_ns + pause_ns:
             return False
         self._changes, self._followed_ns = estimator.changes, now_ns
@@ -238,14 +240,14 @@ class ModelTable:
         sizes = self.batch_sizes(cascade.first if cascade else column, bucket)
         return max(1.0, float(np.min(self.shared_ns[column, bucket, sizes] / sizes)))
 
-    def _moved(self, ratios: Sequence[float]) -> float:
-        """By what part the ratio moved that moved furthest, of those that moved enough; 0 if none did."""
-        furthest = 0.0
+    def _moved(self, ratios: Sequence[float]) -> tuple[float, float]:
+        """By what part, and ns of its slowest batch, ratios moved at most that moved enough; 0 if none did."""
+        furthest = most_ns = 0.0
         for ratio, before, slowest_ns in zip(ratios, self._ratios, self._slowest_ns, strict=True):
             by = abs(ratio - before)
             if by > REBUILD_AT * before and by * slowest_ns > REBUILD_LEAST_NS:
-                furthest = max(furthest, by / before)
-        return furthest
+                furthest, most_ns = max(furthest, by / before), max(most_ns, by * slowest_ns)
+        return furthest, most_ns
 
     def _by_accuracy(self, mode: int) -> tuple[float, int]:
         return float(self.accuracy[mode]), -mode

@@ -13,8 +13,9 @@ from mosel.core.files import allow_open_files
 from mosel.frontend import logs
 from mosel.frontend.doors.kin import READY, as_kin, say_ended, say_ready
 from mosel.frontend.doors.loads import DOWN, LoadReports
-from mosel.frontend.doors.member import MemberApp
+from mosel.frontend.doors.member import SecondLook
 from mosel.frontend.doors.starts import Places, read_group
+from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import read_keys
 from mosel.frontend.server import Door, listen_here, run
 from mosel.online.group import Load
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
             return member.load(engine.now_ns()) if engine.ready else DOWN
 
         keys = read_keys(Path(config.keys)) if config.keys else None
-        app, reports = MemberApp(service, keys, load), LoadReports(str(places.loads(index)), load)
+        app = HttpApp(service, keys, SecondLook(load, engine.now_ns))
+        reports = LoadReports(str(places.loads(index)), load)
         try:
             run(app, engine, listening, config.drain_s, say_ready, READY, Door(config.connections), reports)
         finally:

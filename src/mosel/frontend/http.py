@@ -40,8 +40,19 @@ Raw = bytes | memoryview
 _LOG = logging.getLogger("mosel.http")
 
 
+Forwarded = Callable[[Headers, int], int | Reply]
+"""Returns when a call arrived that a front door hands on, given its headers and when it came here; or the reply
+to one that is not taken here, whatever stands in its body.
+"""
+
+
 class HttpApp:
     """The application that an ASGI server calls once a request, when its headers are in.
+
+    Args:
+        service: the handlers.
+        keys: who may call.
+        forwarded: what calls are asked that a front door hands on; None where there is none.
 
     Attributes:
         known: heads of inference calls that are known by their bytes.
@@ -49,8 +60,8 @@ class HttpApp:
         now_ns: the server's clock.
     """
 
-    def __init__(self, service: Service, keys: Keys | None = None) -> None:
-        self._service = service
+    def __init__(self, service: Service, keys: Keys | None = None, forwarded: Forwarded | None = None) -> None:
+        self._service, self._forwarded = service, forwarded
         self._keys = keys or Keys()
         self._rest = rest_app(service, needs_key=self._keys.needed)
         self._bodies = service.bodies
@@ -97,6 +108,11 @@ class HttpApp:
         head = self._head(target, tenant, scope["headers"])
         body = await self._bodies.read(receive, head.told.content_length)
         try:
+            if self._forwarded is not None:
+                came = self._forwarded(scope["headers"], arrival_ns)
+                if not isinstance(came, int):
+                    return came
+                arrival_ns = came
             return await self._answer(target, head, arrival_ns, body, receive)
         finally:
             self._bodies.release(len(body))
@@ -121,6 +137,8 @@ class HttpApp:
 
     def know(self, raw: bytes, scope: Scope) -> None:
         """Know the head of an inference call from now on, if that is what it is, by its bytes."""
+        if self._forwarded is not None:
+            return  # what a front door says of a call is in its head, so that none comes twice
         target = target_of(scope["path"])
         if target is None or target.action != "infer" or scope["query_string"] or not plain_head(raw, scope):
             return

@@ -41,6 +41,8 @@ def test_a_name_says_the_threshold_to_two_places_at_least() -> None:
         ),
         ({"calibration": ((0.5, 0.5, 0.9),)}, "`cascades[0].calibration` is 1 entries; expected two or more"),
         ({"calibration": ((0.5, 0.5, 0.9), (0.6, 0.5, 1.9))}, "expected accuracies from 0 to 1"),
+        ({"resumed_s": [0.001]}, "`cascades[0].resumed_s` has 1 entries; expected 3, as the mode of the last"),
+        ({"resumed_s": [0.001, 0.002, -1.0]}, "`cascades[0].resumed_s` has -1.0; expected seconds ≥ 0"),
         ({"name": PROFILE.cascades[1].name}, "`cascades` names a cascade twice"),
     ],
 )

@@ -21,6 +21,7 @@ from tests.online.cascaded import FULL, MIDDLE, cascaded
 from tests.online.driver import job
 
 PROFILE = cascaded(slope_ms=30)
+RESUMED = cascaded(slope_ms=30, resumed=0.4)
 
 
 def jobs() -> Workload:
@@ -40,16 +41,17 @@ def jobs() -> Workload:
 
 
 @pytest.mark.parametrize("policy", ["joint", "optimized"])
-def test_a_run_with_cascades_can_be_true(policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [PROFILE, RESUMED], ids=["whole", "resumed"])
+def test_a_run_with_cascades_can_be_true(policy: str, profile: Profile, tmp_path: Path) -> None:
     """Requests are in one batch a stage, though workers die; nothing promised is beyond what batches give."""
     conditions = Conditions(
         2, seed=3, outages=(Outage(0, 900 * MS, 1300 * MS), Outage(1, 2000 * MS, 2500 * MS))
     )
-    given, profiles = jobs(), {"m": PROFILE}
+    given, profiles = jobs(), {"m": profile}
     done = simulate(Scheduler(profiles, workers=2, policy=policy), profiles, given, conditions)
     again = simulate(Scheduler(profiles, workers=2, policy=policy), profiles, given, conditions)
     assert (done.jobs, done.batches) == (again.jobs, again.batches)
-    write_profile(PROFILE, tmp_path / "profile.json")
+    write_profile(profile, tmp_path / "profile.json")
     write_workload(given, tmp_path / "workload.csv")
     bound = clairvoyant_bound(profiles, given, Conditions(2))
     write_run(Run(policy, 2, 3, done.jobs, done.batches, given.columns, bound=bound), tmp_path / "run")
@@ -68,6 +70,20 @@ def test_what_cascades_save_goes_to_accuracy_and_costs_no_deadline(monkeypatch: 
     assert without.on_time < spending.on_time == 1
     monkeypatch.setattr(import_module("mosel.online.policies.joint"), "SAVED", 0.0)
     assert spending.effective_accuracy > overloaded(PROFILE, busy).effective_accuracy + 0.01
+
+
+def test_what_is_resumed_takes_less() -> None:
+    """Batches of last stages take what the profile says of features that are kept; all else is as before."""
+    given = jobs()
+    on_time, busy_ns = {}, {}
+    for name, profile in (("whole", PROFILE), ("resumed", RESUMED)):
+        done = simulate(Scheduler({"m": profile}, policy="joint"), {"m": profile}, given, Conditions())
+        on_time[name] = summarise(Run("joint", 1, 0, done.jobs, done.batches)).on_time
+        busy_ns[name] = sum(batch.finish_ns - batch.start_ns for batch in done.batches)
+        took_ns = {b.finish_ns - b.start_ns for b in done.batches if b.mode == FULL and b.size == 1}
+        assert (round(36 * 0.4 * MS) in took_ns) == (name == "resumed")
+    assert on_time["resumed"] == on_time["whole"] == 1
+    assert busy_ns["resumed"] < busy_ns["whole"]
 
 
 def test_no_job_is_given_up_for_a_fuller_batch_where_there_is_slack(monkeypatch: pytest.MonkeyPatch) -> None:

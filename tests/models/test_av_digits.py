@@ -57,7 +57,7 @@ def batch(held_out: Samples, chosen: tuple[str, ...], indices: range) -> dict[st
 def scores(function: BatchFunction, inputs: Mapping[str, torch.Tensor]) -> NDArray[Any]:
     """Return what the network answers."""
     with torch.inference_mode():
-        result: NDArray[Any] = function(**inputs).numpy()
+        result: NDArray[Any] = function(**inputs)["scores"].numpy()
     return result
 
 
@@ -191,9 +191,19 @@ def test_an_absent_modality_does_not_run(function: BatchFunction, held_out: Samp
     assert calls == ["text", "audio"]
 
 
+def test_logits_stand_for_what_was_given(function: BatchFunction, held_out: Samples) -> None:
+    """With those of text and audio kept, only video is looked at, and the scores are the same."""
+    every = batch(held_out, model.modality_names, range(3))
+    with torch.inference_mode():
+        kept = function(**{name: values for name, values in every.items() if name != "video"})
+        del kept["scores"]
+        assert list(kept) == ["text_logits", "audio_logits"]
+        assert torch.equal(function(video=every["video"], **kept)["scores"], function(**every)["scores"])
+
+
 def test_it_is_surer_of_what_it_gets_right(function: BatchFunction, held_out: Samples) -> None:
     """On typed and spoken digits its confidence tells right answers from wrong ones."""
-    found = function(**batch(held_out, ("text", "audio"), range(200))).detach().numpy()
+    found = scores(function, batch(held_out, ("text", "audio"), range(200)))
     assert model.confidence_of is not None
     confidence = model.confidence_of({"scores": found})
     right = model.score({"scores": found}, held_out.labels[:200]) == 1

@@ -1,6 +1,6 @@
 """A small model whose accuracies are known, and a runner whose latencies are whatever a test wants."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,17 +72,23 @@ class ScriptedRunner:
         self._real, self._latency, self._ran = real, latency, ran
 
     def run(
-        self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[NDArray[Any]]]
+        self,
+        modalities: tuple[str, ...],
+        precision: str,
+        inputs: Mapping[str, Sequence[NDArray[Any]]],
+        *,
+        known: Collection[str] = (),
+        keep: bool = False,
     ) -> Ran:
         """Run the model; a scripted latency below 0 is a model that fails."""
-        ran = self._real.run(modalities, precision, inputs)
+        ran = self._real.run(modalities, precision, inputs, known=known, keep=keep)
         size = len(next(iter(ran.outputs.values())))
         latency_s = self._latency(modalities, size)
         if latency_s < 0:
             raise ModelFailedError(f"no memory for {'+'.join(modalities)} at batch {size}")
         took_ns = round(latency_s * 1e9)
         self._ran.append((modalities, size, took_ns))
-        return Ran(ran.outputs, took_ns)
+        return Ran(ran.outputs, took_ns, ran.features)
 
 
 @contextmanager

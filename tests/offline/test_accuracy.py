@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mosel.core.errors import FileError, ModelError
-from mosel.offline.accuracy import Accuracy, judge, lower_bound, read_accuracies, summary_of
+from mosel.offline.accuracy import Accuracy, judge, lower_bound, read_accuracies, served_bound, summary_of
 from mosel.offline.journal import Journal
 from mosel.offline.profiler import make_profile, refresh
 from mosel.offline.samples import Parts
@@ -54,6 +54,26 @@ def test_the_bound_of_a_share_is_that_of_a_bootstrap() -> None:
 def test_one_graded_score_bounds_nothing() -> None:
     """A spread cannot be seen in a single number."""
     assert lower_bound(np.array([0.7])) == 0.0
+
+
+@pytest.mark.parametrize("promises", [1, 5])
+def test_what_is_served_keeps_the_bound(promises: int) -> None:
+    """Over many profiles, and as many requests after each: in 95%; one of five is broken a fifth as often."""
+    rng = np.random.default_rng(2)
+    broken = []
+    for _ in range(1500):
+        before, after = rng.random((2, 300)) < 0.9
+        broken.append(after.mean() < served_bound(before.astype(np.float64), promises))
+    assert 0.2 * 0.05 / promises < np.mean(broken) < 1.2 * 0.05 / promises
+
+
+def test_what_is_served_of_graded_scores_keeps_the_bound() -> None:
+    """The interval is wider than the mean's by the root of two."""
+    scores = np.random.default_rng(3).beta(4, 2, 400)
+    assert scores.mean() - served_bound(scores) == pytest.approx(
+        np.sqrt(2) * (scores.mean() - lower_bound(scores)), rel=1e-3
+    )
+    assert served_bound(np.zeros(50)) == served_bound(np.array([0.7])) == 0.0
 
 
 def test_accuracies_are_the_means_of_the_scores_in_each_mode() -> None:

@@ -91,7 +91,7 @@ class Timed:
     def __init__(self, *given: Any) -> None:
         self._real = Runner(*given)
 
-    def run(self, modalities: tuple[str, ...], precision: str, inputs: Parts) -> Ran:
+    def run(self, modalities: tuple[str, ...], precision: str, inputs: Parts, **_: Any) -> Ran:
         """Run the model and note how long each request was."""
         lengths = [part.shape[1] for part in next(iter(inputs.values())) for _ in part]
         if len(lengths) * max(lengths) >= self.fails_from:

@@ -24,11 +24,15 @@ class Replaying(ScriptedRunner):
         return modalities == ("ear",)
 
     def run(
-        self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[NDArray[Any]]]
+        self,
+        modalities: tuple[str, ...],
+        precision: str,
+        inputs: Mapping[str, Sequence[NDArray[Any]]],
+        **features: Any,
     ) -> Any:
         """Note it and run."""
         self.done.append(("run", modalities, sum(map(len, next(iter(inputs.values()))))))
-        return super().run(modalities, precision, inputs)
+        return super().run(modalities, precision, inputs, **features)
 
 
 @pytest.fixture

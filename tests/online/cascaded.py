@@ -1,5 +1,7 @@
 """A profile with cascades, for tests of whatever has to do with them."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from mosel.core.cascades import Cascade, cascade_name
@@ -32,10 +34,12 @@ def cascaded(
     buckets: tuple[float, ...] = (),
     slope_ms: float = 9,
     fixed_ms: float = 6,
+    resumed: float | None = None,
 ) -> Profile:
     """Three modes that nest, two cascades from the second to the third, and one from the first.
 
-    A batch takes `fixed_ms` in the third, and `slope_ms` for each request.
+    A batch takes `fixed_ms` in the third, and `slope_ms` for each request. What is escalated takes this part of
+    that, if any is `resumed`.
     """
     found = profile({**MODES, FULL: (0.99, fixed_ms, slope_ms)}, sizes=sizes, buckets=buckets)
     cascades = (
@@ -43,7 +47,16 @@ def cascaded(
         cascade(found, MIDDLE, FULL, 0.5, 0.15, 0.96),
         cascade(found, MIDDLE, FULL, 0.75, 0.3, 0.985),
     )
+    if resumed is not None:
+        rest = [replace(one, resumed_s=_part_of(one.latency_s[1], resumed)) for one in cascades]
+        return replace(found, cascades=tuple(rest))
     return replace(found, cascades=cascades)
+
+
+def _part_of(latency_s: Any, part: float) -> Any:
+    if isinstance(latency_s, list | tuple):
+        return [_part_of(each, part) for each in latency_s]
+    return part * latency_s
 
 
 def escalate(view: View) -> Decision:

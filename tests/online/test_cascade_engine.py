@@ -37,13 +37,40 @@ MODEL = Model(
 )
 
 
-async def test_unsure_requests_are_answered_by_the_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four requests two are unsure: theirs are the outputs of all modalities, the others' of two."""
+SEEN = Model(
+    name="m",
+    modalities=tuple(
+        Modality(name, (Tensor(name, "FP32", (1,)),), features=(Tensor(f"{name}_seen", "FP32", (1,)),))
+        for name in NAMES
+    ),
+    outputs=MODEL.outputs,
+    load=lambda _device, _precision: count_what_is_seen,
+    confidence=MODEL.confidence,
+    framework="numpy",
+)
+ENCODED: list[set[str]] = []
+
+
+def count_what_is_seen(**given: Any) -> Any:
+    """As `count_modalities`, from features too; what is encoded for it is noted."""
+    seen = {name.removesuffix("_seen"): values for name, values in given.items()}
+    ENCODED.append({name for name in given if not name.endswith("_seen")})
+    return {"scores": count_modalities(**seen), **{f"{name}_seen": values for name, values in seen.items()}}
+
+
+@pytest.mark.parametrize("model", [MODEL, SEEN], ids=["whole", "resumed"])
+async def test_unsure_requests_are_answered_by_the_last_stage(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four requests two are unsure: theirs are the outputs of all modalities, the others' of two.
+
+    Where features are kept these take no second look at what they saw, and nothing stays kept.
+    """
     module = ModuleType("cascade_under_test")
-    module.model = MODEL  # type: ignore[attr-defined]
+    module.model = model  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cascade_under_test", module)
     monkeypatch.setitem(POLICIES, "escalate", Policy(escalate, first=cheapest, least=cheapest))
-    served = ServedModel("cascade_under_test:model", MODEL, cascaded())
+    served = ServedModel("cascade_under_test:model", model, cascaded(resumed=0.5 if model is SEEN else None))
     config = EngineConfig(policy="escalate")
 
     def channel(worker: int, report: Report) -> Channel:
@@ -51,6 +78,7 @@ async def test_unsure_requests_are_answered_by_the_last_stage(monkeypatch: pytes
 
     engine = Engine([served], config, channels=channel)
     await engine.start()
+    ENCODED.clear()
     try:
         now_ns = engine.now_ns()
         text = np.array([[0.9], [0.1], [0.95], [0.2]], np.float32)
@@ -58,6 +86,7 @@ async def test_unsure_requests_are_answered_by_the_last_stage(monkeypatch: pytes
         answer = await engine.submit(Job("a", "m", 4, 0.95, now_ns, now_ns + 60_000_000_000), inputs)
     finally:
         await engine.stop()
+    assert ([{"text", "audio"}, {"video"}] if model is SEEN else []) == ENCODED
     assert answer.receipt.outcome is State.SERVED
     assert dict(answer.receipt.modes) == {MIDDLE: 2, FULL: 2}
     assert answer.receipt.cascaded == 4

@@ -1,5 +1,7 @@
 """Cascades under arbitrary orders of events: every job gets one outcome, and what is promised is kept.
 
+What resumes a first stage goes to the worker that keeps features of it, and only there.
+
 The model beside the scheduler knows which requests are where, which hold an answer, and how sure that is.
 """
 
@@ -11,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mosel.core.clock import NS_PER_MS as MS
 from mosel.core.states import State
+from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Receipt
 from mosel.online.events import (
     Arrived,
@@ -32,7 +35,8 @@ from mosel.online.scheduler import Scheduler
 from tests.online.cascaded import cascaded
 from tests.online.driver import job
 
-PROFILE = cascaded(buckets=(1.0, 2.0), slope_ms=30)
+PROFILE = cascaded(buckets=(1.0, 2.0), slope_ms=30, resumed=0.4)
+WITHOUT = cascaded(buckets=(1.0, 2.0), slope_ms=30)
 FIRST = {cascade.stages[0] for cascade in PROFILE.cascades}
 NEXT = {cascade.stages for cascade in PROFILE.cascades}
 HIGHEST = max(cascade.threshold for cascade in PROFILE.cascades)
@@ -54,18 +58,20 @@ class CascadeMachine(RuleBasedStateMachine):
         workers=st.integers(1, 3),
         lead_ms=st.sampled_from([0, 2]),
         cell=st.sampled_from([1, 32]),
+        found=st.sampled_from([PROFILE, PROFILE, WITHOUT]),
     )
-    def start(self, policy: str, workers: int, lead_ms: int, cell: int) -> None:
+    def start(self, policy: str, workers: int, lead_ms: int, cell: int, found: Profile) -> None:
         """All workers are ready."""
         options = Options(lead_ns=lead_ms * MS, cell=cell)
         self.twins = [
-            Scheduler({"m": PROFILE}, workers=workers, policy=policy, options=options) for _ in range(2)
+            Scheduler({"m": found}, workers=workers, policy=policy, options=options) for _ in range(2)
         ]
         self.now_ns = 0
         self.wake_ns: int | None = None
         self.hands = [Hand() for _ in range(workers)]
         self.live: dict[str, Job] = {}
         self.ran: dict[tuple[str, int], tuple[str, float]] = {}
+        self.kept: dict[tuple[str, int], int] = {}
         self.numbered = 0
         for worker in range(workers):
             self.tell(WorkerReady(worker))
@@ -107,11 +113,9 @@ class CascadeMachine(RuleBasedStateMachine):
             return
         batch = hand.batches[0]
         sure = st.lists(st.sampled_from([0.2, 0.55, 0.7, 0.9]), min_size=batch.size, max_size=batch.size)
-        self.complete(
-            batch,
-            late_ms,
-            tuple(data.draw(sure)) if batch.judged and data.draw(st.sampled_from([True] * 4 + [False])) else (),
-        )
+        told = batch.judged and data.draw(st.sampled_from([True] * 4 + [False]))
+        room = data.draw(st.sampled_from([True] * 4 + [False]))
+        self.complete(batch, late_ms, tuple(data.draw(sure)) if told else (), room=room)
 
     @rule(worker=st.integers(0, 2), data=st.data())
     def corrupt(self, worker: int, data: st.DataObject) -> None:
@@ -141,6 +145,7 @@ class CascadeMachine(RuleBasedStateMachine):
         hand.batches.clear()
         hand.up = not hand.up
         number = worker % len(self.hands)
+        self.kept = {key: holder for key, holder in self.kept.items() if holder != number}
         self.tell(WorkerReady(number) if hand.up else WorkerLost(number, "gone"))
 
     @rule(data=st.data(), really=st.sampled_from([False] * 3 + [True]))
@@ -181,9 +186,15 @@ class CascadeMachine(RuleBasedStateMachine):
         assert not self.live
 
     def complete(
-        self, batch: Batch, late_ms: int, confidence: tuple[float, ...], undone: tuple[Corrupt, ...] = ()
+        self,
+        batch: Batch,
+        late_ms: int,
+        confidence: tuple[float, ...],
+        undone: tuple[Corrupt, ...] = (),
+        *,
+        room: bool = True,
     ) -> None:
-        """A batch ends, its time later."""
+        """A batch ends, its time later; features are kept of what is unsure if there is room."""
         self.hands[batch.worker].batches.pop(0)
         self.now_ns += batch.expected_ns + late_ms * MS
         left_out = {(one.job, one.request) for one in undone}
@@ -192,7 +203,13 @@ class CascadeMachine(RuleBasedStateMachine):
         for key in held:
             if key not in left_out and key[0] in self.live:
                 self.ran[key] = batch.mode, next(sure, float("nan")) if batch.judged else HIGHEST
-        self.tell(Finished(batch.id, batch.expected_ns, undone, confidence if batch.judged else ()))
+        sure_ones = confidence if batch.judged else ()
+        kept: tuple[bool, ...] = ()
+        if batch.keep_below is not None and room:
+            kept = tuple(not each >= batch.keep_below for each in sure_ones)
+            named = [key for key in held if key not in left_out]
+            self.kept |= {key: batch.worker for key, is_kept in zip(named, kept, strict=False) if is_kept}
+        self.tell(Finished(batch.id, batch.expected_ns, undone, sure_ones, kept=kept))
 
     def tell(self, *events: Event) -> None:
         """Hand events to both schedulers and check every action."""
@@ -227,6 +244,9 @@ class CascadeMachine(RuleBasedStateMachine):
                     mode, sure = self.ran[part.job, request]
                     assert (mode, batch.mode) in NEXT
                     assert not sure >= HIGHEST
+                    assert batch.resumed in ("", mode)
+                    kept_at = self.kept.pop((part.job, request), None)
+                    assert not batch.resumed or kept_at == batch.worker
         hand.batches.append(batch)
 
     def check_receipt(self, receipt: Receipt) -> None:

@@ -190,6 +190,9 @@ class Doomed:
         """Take nothing."""
         raise AssertionError(work)
 
+    def forget(self, job: str) -> None:
+        """Have nothing to forget."""
+
     async def close(self) -> None:
         """Have nothing to free."""
 

@@ -21,6 +21,9 @@ class Stuck:
         """It is never ready."""
         raise AssertionError(work)
 
+    def forget(self, job: str) -> None:
+        """Have nothing to forget."""
+
     async def end(self, limit_s: float) -> None:
         """Take a second."""
         del limit_s

@@ -25,6 +25,24 @@ def latency_table(profile: Profile, *, p99: bool = False) -> NDArray[np.int64]:
     return table
 
 
+def resumptions(profile: Profile) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Return what last stages take where features of the first are kept, by the names of both stages' modes.
+
+    Each is of shape (length buckets, largest batch + 1), in nanoseconds, as one mode of `latency_table`.
+    """
+    found: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for cascade in profile.cascades:
+        if cascade.resumed_s is None or cascade.stages in found:
+            continue
+        rows = np.full((profile.buckets, profile.batch_sizes[-1] + 1), UNAVAILABLE, np.int64)
+        sizes = profile.sizes_of(profile.mode_named(cascade.stages[1]))
+        for bucket, column in enumerate(profile.columns(cascade.resumed_s)):
+            for size, latency_s in zip(sizes, column, strict=True):
+                rows[bucket, size] = to_ns(latency_s)
+        found[cascade.stages] = rows
+    return found
+
+
 def accuracies(profile: Profile) -> NDArray[np.float64]:
     """Return the accuracy of every mode, of shape (modes,)."""
     return np.array([mode.accuracy for mode in profile.modes], np.float64)

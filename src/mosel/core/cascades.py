@@ -13,7 +13,7 @@ import msgspec
 LEAST_KNOTS = 2
 
 
-class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Two modes, one within the other, and the confidence below which the second is asked for.
 
     Attributes:
@@ -27,6 +27,8 @@ class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         latency_s: for each stage, the latencies of its mode.
         calibration: for unsure requests (confidence, expected accuracy of the answer that is there, expected
             accuracy once escalated), ascending in confidence; between two of these in proportion.
+        resumed_s: latencies of the last stage where features of the first are kept, in the form of its mode's;
+            None if the model keeps none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Cascade(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: int
     latency_s: tuple[Any, Any]
     calibration: tuple[tuple[float, float, float], ...]
+    resumed_s: Any = None
 
 
 def cascade_name(first: str, last: str, threshold: float) -> str:
@@ -68,7 +71,33 @@ def cascade_problems(cascade: Cascade, modes: Mapping[str, Any]) -> Iterator[str
     for stage, mode in enumerate((first, last)):
         if cascade.latency_s[stage] != mode.latency_s:
             yield f"latency_s[{stage}]` differs; expected the latency_s of mode {cascade.stages[stage]}"
+    yield from _resumption_problems(cascade, last.latency_s)
     yield from _calibration_problems(cascade)
+
+
+def _resumption_problems(cascade: Cascade, whole_s: Any) -> Iterator[str]:
+    if cascade.resumed_s is None:
+        return
+    given, expected = _flat(cascade.resumed_s), _flat(whole_s)
+    if _lengths(cascade.resumed_s) != _lengths(whole_s):
+        yield f"resumed_s` has {len(given)} entries; expected {len(expected)}, as the mode of the last stage"
+    for value in given:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+            yield f"resumed_s` has {value}; expected seconds ≥ 0"
+            return
+
+
+def _lengths(rows: Any) -> Any:
+    """How many numbers there are, or in each list."""
+    nested = isinstance(rows, list | tuple) and rows and isinstance(rows[0], list | tuple)
+    return [len(row) for row in rows] if nested else len(_flat(rows))
+
+
+def _flat(rows: Any) -> list[Any]:
+    found: list[Any] = []
+    for row in rows if isinstance(rows, list | tuple) else [rows]:
+        found += row if isinstance(row, list | tuple) else [row]
+    return found
 
 
 def _calibration_problems(cascade: Cascade) -> Iterator[str]:

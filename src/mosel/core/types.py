@@ -56,7 +56,9 @@ class Batch(Struct, frozen=True):
 
     `bucket` indexes the profile's length buckets (0 where it has none); `expected_ns` is the estimate the
     scheduler made when it sent the batch. `judged` says that it is a cascade's first stage, so that the model's
-    confidence in each answer is asked for.
+    confidence in each answer is asked for. The worker keeps features of those whose confidence is not
+    `keep_below` at least, if that is given. `resumed` names the mode of a first stage of which it has features,
+    `resumes` the requests, in the order of the parts. Of these only what is new is encoded.
     """
 
     id: int
@@ -67,11 +69,19 @@ class Batch(Struct, frozen=True):
     parts: tuple[Part, ...]
     expected_ns: int
     judged: bool = False
+    keep_below: float | None = None
+    resumed: str = ""
+    resumes: tuple[bool, ...] = ()
 
     @property
     def size(self) -> int:
         """How many requests the batch holds."""
         return sum(len(part.requests) for part in self.parts)
+
+    @property
+    def fresh(self) -> int:
+        """Of how many of its requests nothing is kept."""
+        return self.size - sum(self.resumes)
 
 
 class BatchRun(Struct, frozen=True):

@@ -5,11 +5,13 @@ these shares, and down to the least confidence that was seen, confidences are dr
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import resumptions
+from mosel.core.clock import to_ns
 from mosel.core.tables import Profile
 from mosel.core.types import Batch
 
@@ -49,6 +51,43 @@ class Confidences:
         shares, values = self._quantiles[batch.model, batch.mode]
         drawn = np.interp(self._rng.random(batch.size), shares, values)
         return tuple(drawn.tolist())
+
+
+def kept_of(batch: Batch, confidence: Sequence[float]) -> tuple[bool, ...]:
+    """Return of which requests of a batch a worker keeps features: those that are unsure, if it is to."""
+    if batch.keep_below is None:
+        return ()
+    return tuple(not sure >= batch.keep_below for sure in confidence)
+
+
+def latencies_ns(
+    profiles: Mapping[str, Profile], scale: float, mode_scale: Mapping[str, float]
+) -> dict[tuple[str, str, int, int], int]:
+    """Return what batches really take, by model, mode, bucket and size; all scaled, single modes once more.
+
+    What a last stage takes where features of the first are kept stands under `first>last`.
+    """
+    table = {}
+    for model, profile in profiles.items():
+        for name, mode in zip(profile.mode_names, profile.modes, strict=True):
+            factor = scale * mode_scale.get(name, 1.0)
+            for bucket, column in enumerate(profile.columns(mode.latency_s)):
+                for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
+                    took_ns = to_ns(latency_s)
+                    table[model, name, bucket, size] = took_ns if factor == 1 else round(took_ns * factor)
+        for stages, rows in resumptions(profile).items():
+            factor = scale * mode_scale.get(stages[1], 1.0)
+            for (bucket, size), resumed_ns in np.ndenumerate(rows):
+                table[model, ">".join(stages), bucket, size] = round(int(resumed_ns) * factor)
+    return table
+
+
+def latency_ns(table: Mapping[tuple[str, str, int, int], int], batch: Batch) -> int:
+    """Return what a batch really takes, by such a table."""
+    if not batch.resumed:
+        return table[batch.model, batch.mode, batch.bucket, batch.size]
+    rest = table[batch.model, f"{batch.resumed}>{batch.mode}", batch.bucket, batch.size]
+    return rest + (table[batch.model, batch.resumed, batch.bucket, batch.fresh] if batch.fresh else 0)
 
 
 def _quantiles(profile: Profile, mode: str) -> tuple[Floats, Floats]:

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from mosel.core.clock import monotonic_ns, to_ns, to_s
+from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import UsageError
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Receipt
-from mosel.evaluation.draws import Confidences, Noise
+from mosel.evaluation.draws import Confidences, Noise, kept_of, latencies_ns, latency_ns
 from mosel.evaluation.garbage import no_collector
 from mosel.evaluation.results import BatchResult, JobResult, modes_run
 from mosel.evaluation.workload import Workload
@@ -319,7 +319,7 @@ class _World:
             return
         batch, sent_ns = worker.waiting.popleft()
         at_ns = max(at_ns, sent_ns)
-        profiled_ns = worker.latency_ns[batch.model, batch.mode, batch.bucket, batch.size]
+        profiled_ns = latency_ns(worker.latency_ns, batch)
         worker.running, worker.start_ns = batch, at_ns
         worker.took_ns = self._noise.applied(profiled_ns)
         self._running += 1
@@ -332,7 +332,8 @@ class _World:
         batch, took_ns = worker.running, worker.took_ns
         self._put_down(worker, at_ns, done=True)
         self._start_next(index, at_ns)
-        return [Finished(batch.id, took_ns, confidence=worker.sure(batch))]
+        sure = worker.sure(batch)
+        return [Finished(batch.id, took_ns, confidence=sure, kept=kept_of(batch, sure))]
 
     def _lose(self, index: int, at_ns: int) -> Event:
         worker = self._workers[index]
@@ -383,17 +384,6 @@ def _workers(crew: Sequence[Profiles], conditions: Conditions, sure: Sure | None
         if id(profiles) not in made:
             bucketed = frozenset(model for model, profile in profiles.items() if profile.length_buckets)
             drawn = Confidences(profiles.values(), np.random.default_rng([conditions.seed, len(made)]))
-            made[id(profiles)] = _latency_table(profiles, conditions), bucketed, sure or drawn.of
+            taken = latencies_ns(profiles, conditions.scale, conditions.mode_scale)
+            made[id(profiles)] = taken, bucketed, sure or drawn.of
     return [_Worker(*made[id(profiles)]) for profiles in crew]
-
-
-def _latency_table(profiles: Profiles, conditions: Conditions) -> dict[tuple[str, str, int, int], int]:
-    table = {}
-    for model, profile in profiles.items():
-        for name, mode in zip(profile.mode_names, profile.modes, strict=True):
-            factor = conditions.scale * conditions.mode_scale.get(name, 1.0)
-            for bucket, column in enumerate(profile.columns(mode.latency_s)):
-                for size, latency_s in zip(profile.sizes_of(mode), column, strict=True):
-                    latency_ns = to_ns(latency_s)
-                    table[model, name, bucket, size] = latency_ns if factor == 1 else round(latency_ns * factor)
-    return table

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosel.core.errors import ModelError
 from mosel.models.agreement import same_class
+from mosel.models.tensor import BYTES, DATATYPES, Tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,107 +36,12 @@ if TYPE_CHECKING:
     Confidence = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float64]]
     Agreement = Callable[[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]], NDArray[np.float64]]
 
-DATATYPES: dict[str, str] = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "BF16": "float32",
-    "FP32": "float32",
-    "FP64": "float64",
-    "BYTES": "object",
-}
-"""The Open Inference Protocol's data types, and numpy's names of what holds them: of BYTES, Python objects."""
-
-BYTES = "BYTES"
+__all__ = [
+    "BYTES", "DATATYPES", "BatchFunction", "Further", "Modality", "Model", "Recipe", "Samples", "Tensor",
+    "classification_score", "largest_probability", "largest_softmax", "metric_of",
+]  # fmt: skip
 
 BatchFunction = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a request, without the leading request dimension.
-
-    Attributes:
-        name: its name on the wire and the keyword under which the model receives it.
-        datatype: one of `DATATYPES`.
-        shape: of one request; −1 marks a variable dimension, any length from 1 to its limit.
-        limits: the largest length of each variable dimension, in order.
-        pad: the value that fills shorter requests of a batch up to the longest.
-        lengths: whether the model also receives `<name>_lengths`, an INT64 tensor of shape (batch,) that
-            holds each request's own length along its first variable dimension. Of an output: whether the model
-            also returns that, as an output of its own that is declared beside it.
-        per_length: how many entries along its first variable dimension one unit of the model's length has; 0 if
-            it has no part in it. Only for models with `length_buckets`.
-        most_bytes: in one value of an input of BYTES; a request with more is refused.
-    """
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    limits: tuple[int, ...] = ()
-    pad: float = 0
-    lengths: bool = False
-    per_length: float = 0
-    most_bytes: int = 1 << 20
-
-    @property
-    def dtype(self) -> str:
-        """The numpy name of what holds it."""
-        return DATATYPES[self.datatype]
-
-    @property
-    def largest_shape(self) -> tuple[int, ...]:
-        """The shape of the longest request that is accepted."""
-        limits = iter(self.limits)
-        return tuple(next(limits) if size == -1 else size for size in self.shape)
-
-    @property
-    def filler(self) -> float | bytes:
-        """What fills shorter requests."""
-        return b"" if self.datatype == BYTES else self.pad
-
-    @property
-    def variable_axis(self) -> int:
-        """Where its first variable dimension is, the request dimension not counted."""
-        return self.shape.index(-1)
-
-    def at_length(self, length: float | None) -> tuple[int, ...]:
-        """Return the shape of the longest request of this length; without one, of the longest accepted."""
-        sizes = list(self.largest_shape)
-        if length is not None and self.per_length:
-            sizes[self.variable_axis] = max(1, min(sizes[self.variable_axis], int(length * self.per_length)))
-        return tuple(sizes)
-
-    def problems(self) -> Iterator[str]:
-        """Yield what is wrong with the declaration, if anything."""
-        if not self.name.isidentifier():
-            yield f"tensor name {self.name!r} is no Python identifier"
-        if self.datatype not in DATATYPES:
-            yield f"tensor {self.name}: datatype {self.datatype!r}; expected one of {', '.join(DATATYPES)}"
-        if any(size != -1 and size < 1 for size in self.shape):
-            yield f"tensor {self.name}: shape {self.shape}; expected sizes from 1, or -1 where variable"
-        variable = sum(size == -1 for size in self.shape)
-        if variable != len(self.limits) or any(limit < 1 for limit in self.limits):
-            yield (
-                f"tensor {self.name}: {variable} variable dimensions and limits {self.limits}; "
-                "expected one positive limit for each"
-            )
-        if self.lengths and not variable:
-            yield f"tensor {self.name}: lengths are asked for, but no dimension is variable"
-        if self.most_bytes < 1:
-            yield f"tensor {self.name}: most_bytes {self.most_bytes}; expected at least 1"
-        if self.per_length and not (variable and self.per_length > 0):
-            yield (
-                f"tensor {self.name}: per_length {self.per_length:g}; expected a positive number of entries of "
-                "a variable dimension"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +52,17 @@ class Modality:
     to the arrays that the model takes (`prepared` declares these; without it they are declared as they
     arrive). It runs beside the device, and only when the modality is chosen. Whatever it raises says that
     this modality of this job is corrupt.
+
+    `features` are what the model has made of this modality once it is encoded, where it tells: the batch
+    function returns them beside its outputs, by name, and takes them in place of the modality's inputs, for
+    the same outputs. A cascade then encodes nothing twice. Their shapes are fixed.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
     preprocess: "Callable[[Arrays], Arrays] | None" = None
     prepared: tuple[Tensor, ...] = ()
+    features: tuple[Tensor, ...] = ()
 
     @property
     def model_inputs(self) -> tuple[Tensor, ...]:
@@ -302,6 +213,10 @@ class Model:
         """Return the modality called `name`; KeyError if there is none."""
         return next(m for m in self.modalities if m.name == name)
 
+    def encoded(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """Return those of these modalities whose features can be kept for a later stage."""
+        return tuple(name for name in modalities if self.modality(name).features)
+
     def precisions_on(self, kind: str) -> tuple[str, ...]:
         """Return the precisions offered on a kind of device, the usual one first.
 
@@ -340,17 +255,20 @@ class Model:
         if any(set("+@;:,") & set(name) for name in self.modality_names):
             yield f"modality names {self.modality_names} must do without + @ ; : ,"
         tensors = [t for m in self.modalities for t in m.inputs]
+        features = [t for m in self.modalities for t in m.features]
         for names in (
             self.modality_names,
-            [t.name for t in tensors],
-            [t.name for t in self.outputs],
+            [t.name for t in (*tensors, *features)],
+            [t.name for t in (*self.outputs, *features)],
         ):
             if not names or len(set(names)) != len(names):
                 yield f"names must be given and differ: {', '.join(names)}"
         prepared = [t for m in self.modalities for t in m.prepared]
-        for tensor in (*tensors, *prepared, *self.outputs):
+        for tensor in (*tensors, *prepared, *features, *self.outputs):
             if tensor not in self.outputs or -1 not in tensor.shape:
                 yield from tensor.problems()
+        if ragged := next((t.name for t in features if -1 in t.shape or t.datatype == BYTES), None):
+            yield f"feature {ragged}: expected a fixed shape, and no BYTES"
         yield from self._ragged_problems()
         yield from self._bucket_problems()
         if self.framework not in ("torch", "numpy"):

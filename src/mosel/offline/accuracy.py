@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import special, stats
 
 from mosel.core.errors import FileError, ModelError
 from mosel.core.files import read_bytes
@@ -71,6 +71,24 @@ def lower_bound(scores: NDArray[np.float64]) -> float:
         return 0.0
     margin = special.stdtrit(count - 1, CONFIDENCE) * scores.std(ddof=1) / np.sqrt(count)
     return float(max(0.0, mean - margin))
+
+
+def served_bound(scores: NDArray[np.float64], promises: int = 1) -> float:
+    """Return what the mean over as many requests as there are scores will reach, in 95% of cases at least.
+
+    It allows for what is not known of the true mean, and for which requests will come: the lower end of a
+    one-sided prediction interval. With several `promises` all of them hold together in so many cases
+    (Bonferroni). Scores are as of `lower_bound`.
+    """
+    count, accuracy = len(scores), metric_of(scores)
+    if count < 2:
+        return 0.0
+    sure = 1 - (1 - CONFIDENCE) / promises
+    if scores.ndim == 1 and np.isin(scores, (0.0, 1.0)).all():
+        hits = round(float(scores.sum()))
+        return float(stats.betabinom.ppf(1 - sure, count, hits, count - hits + 1)) / count if hits else 0.0
+    wider = np.sqrt(2) * special.stdtrit(count - 1, sure) / special.stdtrit(count - 1, CONFIDENCE)
+    return float(max(0.0, accuracy - wider * (accuracy - lower_bound(scores))))
 
 
 def _ratio_bound(right: NDArray[np.float64], of: NDArray[np.float64]) -> float:

@@ -9,17 +9,20 @@ as micro-F1, a sample weighs as much as it is out of. `docs/cascades.md` says ho
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from mosel.core.cascades import Cascade, cascade_name
 from mosel.core.tables import Mode
 from mosel.models.base import metric_of
-from mosel.offline.accuracy import Judged, lower_bound
+from mosel.offline.accuracy import Judged, served_bound
 
 Floats = NDArray[np.float64]
+Stages = tuple[str, str]
 
 LEAST_SAMPLES = 200
 """From how many labelled samples on thresholds are chosen."""
@@ -69,15 +72,34 @@ class Candidate:
     accuracy: float
 
 
-def find_cascades(subjects: Mapping[str, Subject]) -> tuple[tuple[Cascade, ...], str]:
-    """Return the cascades that are worth keeping, cheapest first; if there is none, why in one line."""
+def likely(subjects: Mapping[str, Subject]) -> list[Stages]:
+    """Return stages that may be worth keeping if of the last one only what the first lacks has to run."""
+    if next(_problems(subjects), ""):
+        return []
+    rest = {
+        (first, last): max(0.0, dear.cost - cheap.cost)
+        for (first, cheap), (last, dear) in permutations(subjects.items(), 2)
+    }
+    return [(one.first, one.last) for one in _chosen(subjects, rest)]
+
+
+def find_cascades(
+    subjects: Mapping[str, Subject], resumed: Mapping[Stages, Any] | None = None
+) -> tuple[tuple[Cascade, ...], str]:
+    """Return the cascades that are worth keeping, cheapest first; if there is none, why in one line.
+
+    Args:
+        subjects: by the modes' names.
+        resumed: latencies of last stages where features of the first are kept, by the stages' names.
+    """
     if problem := next(_problems(subjects), ""):
         return (), problem
-    static = [(subject.cost, metric_of(subject.calibration.scores)) for subject in subjects.values()]
-    found = thinned([one for one in _candidates(subjects) if one.accuracy > _mixed(static, one.cost / PART)])
-    measured = [_measured(one, subjects) for one in found]
+    resumed = resumed or {}
+    found = _chosen(subjects, {stages: _least(rest_s) for stages, rest_s in resumed.items()})
+    measured = [_measured(one, subjects, resumed.get((one.first, one.last))) for one in found]
     tested = {name: (one.cost, metric_of(one.test.scores)) for name, one in subjects.items()}
-    kept = tuple(cascade for cascade in measured if cascade and _pays(cascade, tested))
+    paying = [cascade for cascade in measured if cascade and _pays(cascade, tested)]
+    kept = tuple(structs.replace(one, accuracy_low=_served_low(one, subjects, len(paying))) for one in paying)
     return kept, "" if kept else f"no cascade is as accurate as a mix of modes at {PART:g} of its cost"
 
 
@@ -85,6 +107,13 @@ def pays(cascade: Cascade, modes: Mapping[str, Mode]) -> bool:
     """Return whether a cascade is worth keeping at what these modes, by name, cost and reach."""
     static = {name: (_cost(mode), mode.accuracy) for name, mode in modes.items()}
     return _pays(cascade, static)
+
+
+def _chosen(subjects: Mapping[str, Subject], rest: Mapping[Stages, float]) -> list[Candidate]:
+    """The candidates that pay on the calibration split; `rest` is what last stages cost that resume."""
+    static = [(subject.cost, metric_of(subject.calibration.scores)) for subject in subjects.values()]
+    every = _candidates(subjects, rest)
+    return thinned([one for one in every if one.accuracy > _mixed(static, one.cost / PART)])
 
 
 def thinned(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -116,7 +145,7 @@ def _problems(subjects: Mapping[str, Subject]) -> Iterator[str]:
         yield f"{fewest} labelled samples are too few to calibrate; {LEAST_SAMPLES} are needed in either split"
 
 
-def _candidates(subjects: Mapping[str, Subject]) -> Iterator[Candidate]:
+def _candidates(subjects: Mapping[str, Subject], rest: Mapping[Stages, float]) -> Iterator[Candidate]:
     for (first, cheap), (last, dear) in permutations(subjects.items(), 2):
         if not set(cheap.mode.modalities) < set(dear.mode.modalities) or cheap.cost >= dear.cost:
             continue
@@ -124,7 +153,8 @@ def _candidates(subjects: Mapping[str, Subject]) -> Iterator[Candidate]:
         for threshold in _thresholds(cheap.calibration.confidence):
             unsure = cheap.calibration.confidence < threshold
             accuracy = metric_of(_either(unsure, dear.calibration.scores, cheap.calibration.scores))
-            yield Candidate(first, last, threshold, cheap.cost + unsure.mean() * dear.cost, accuracy)
+            cost = cheap.cost + unsure.mean() * rest.get((first, last), dear.cost)
+            yield Candidate(first, last, threshold, cost, accuracy)
 
 
 def _thresholds(confidence: Floats) -> list[float]:
@@ -144,26 +174,37 @@ def _mixed(points: Sequence[tuple[float, float]], cost: float) -> float:
     return best
 
 
-def _measured(one: Candidate, subjects: Mapping[str, Subject]) -> Cascade | None:
+def _measured(one: Candidate, subjects: Mapping[str, Subject], resumed_s: Any) -> Cascade | None:
     """A candidate with what it reaches on the test split; None if its calibration has no two confidences."""
     first, last = subjects[one.first], subjects[one.last]
     knots = _knots(first.calibration, last.calibration, one.threshold)
     if len(knots) < 2:
         return None
-    assert first.test.confidence is not None
-    unsure = first.test.confidence < one.threshold
-    scores = _either(unsure, last.test.scores, first.test.scores)
+    unsure, scores = _tested(first, last, one.threshold)
     return Cascade(
         name=cascade_name(one.first, one.last, one.threshold),
         stages=(one.first, one.last),
         threshold=one.threshold,
         escalated=float(unsure.mean()),
         accuracy=metric_of(scores),
-        accuracy_low=lower_bound(scores),
+        accuracy_low=served_bound(scores),
         samples=len(scores),
         latency_s=(first.mode.latency_s, last.mode.latency_s),
         calibration=knots,
+        resumed_s=resumed_s,
     )
+
+
+def _served_low(cascade: Cascade, subjects: Mapping[str, Subject], promises: int) -> float:
+    first, last = (subjects[name] for name in cascade.stages)
+    return served_bound(_tested(first, last, cascade.threshold)[1], promises)
+
+
+def _tested(first: Subject, last: Subject, threshold: float) -> tuple[NDArray[np.bool_], Floats]:
+    """Which samples of the test split are unsure, and what each scores in its last stage."""
+    assert first.test.confidence is not None
+    unsure = first.test.confidence < threshold
+    return unsure, _either(unsure, last.test.scores, first.test.scores)
 
 
 def _pays(cascade: Cascade, static: Mapping[str, tuple[float, float]]) -> bool:
@@ -172,12 +213,18 @@ def _pays(cascade: Cascade, static: Mapping[str, tuple[float, float]]) -> bool:
     It counts no more than its last stage, as where it is used.
     """
     (first, _), (last, most) = (static[name] for name in cascade.stages)
-    cost, reached = first + cascade.escalated * last, min(cascade.accuracy, most)
+    rest = last if cascade.resumed_s is None else _least(cascade.resumed_s)
+    cost, reached = first + cascade.escalated * rest, min(cascade.accuracy, most)
     return 0 < cascade.escalated < 1 and reached > _mixed(list(static.values()), cost / PART)
 
 
 def _cost(mode: Mode) -> float:
-    rows = mode.latency_s if isinstance(mode.latency_s[0], list | tuple) else [mode.latency_s]
+    return _least(mode.latency_s)
+
+
+def _least(latency_s: Any) -> float:
+    """A request's share of the best batch, in the mean over length buckets."""
+    rows = latency_s if isinstance(latency_s[0], list | tuple) else [latency_s]
     return float(np.mean([min(took / size for size, took in enumerate(row, start=1)) for row in rows]))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.core.arrays import accuracies, latency_table
+from mosel.core.arrays import accuracies, latency_table, resumptions
 from mosel.core.clock import to_s
 from mosel.core.tables import PLAN_FORMAT, Plan, PlanPoint, Profile, ProfileFile
 from mosel.solve.cover import Frontier, frontiers
@@ -34,9 +34,11 @@ def plan(source: ProfileFile) -> Plan:
 def _columns(profile: Profile) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[str, ...]]:
     """Latencies, accuracies and names of modes, then cascades."""
     table, accuracy, modes = latency_table(profile), accuracies(profile), profile.mode_names
+    resumed = resumptions(profile)
     for cascade in profile.cascades:
         first, last = (modes.index(name) for name in cascade.stages)
-        rows = [expected_ns(table[first, b], table[last, b], cascade.escalated) for b in range(profile.buckets)]
+        again = resumed.get(cascade.stages, table[last])
+        rows = [expected_ns(table[first, b], again[b], cascade.escalated) for b in range(profile.buckets)]
         table = np.concatenate([table, np.array([rows], np.int64)])
         accuracy = np.append(accuracy, cascade.accuracy)
     return table, accuracy, (*modes, *(cascade.name for cascade in profile.cascades))

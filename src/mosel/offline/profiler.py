@@ -231,15 +231,25 @@ def _cascades(
         columns = {kept_from.name_of(mode): column for column, mode in by_column(kept_from).items()}
         named = {name: modes[column] for name, column in columns.items() if column in modes}
         found = [
-            structs.replace(cascade, latency_s=tuple(named[name].latency_s for name in cascade.stages))
+            _timed(run, cascade, columns, modes)
             for cascade in kept_from.cascades
-            if all(name in named for name in cascade.stages) and pays(cascade, named)
+            if all(name in named for name in cascade.stages)
         ]
-        return tuple(found), {key: why for key, why in (kept_from.extra or {}).items() if key == NO_CASCADES}
+        paying = tuple(cascade for cascade in found if pays(cascade, named))
+        return paying, {key: why for key, why in (kept_from.extra or {}).items() if key == NO_CASCADES}
     cascades, why = run.cascades(modes)
     if why and run.model.calibration is not None:
         say(f"no cascades: {why}")
     return cascades, {NO_CASCADES: why} if why else {}
+
+
+def _timed(
+    run: Session, cascade: Cascade, columns: Mapping[str, Column], modes: Mapping[Column, Mode]
+) -> Cascade:
+    """A cascade as its stages' modes take now."""
+    latency_s = tuple(modes[columns[name]].latency_s for name in cascade.stages)
+    rest_s = run.resumed(cascade, columns, modes)
+    return structs.replace(cascade, latency_s=latency_s, resumed_s=rest_s)
 
 
 def _with_accuracy(mode: Mode, accuracy: Accuracy) -> Mode:

@@ -15,8 +15,9 @@ from mosel.core.tables import PROFILE_FORMAT, Mode, Profile
 from mosel.core.types import mode_name
 from mosel.models.base import Model, Samples
 from mosel.offline.accuracy import Accuracy, Judged, judge, summary_of
-from mosel.offline.cascades import Subject, find_cascades
+from mosel.offline.cascades import Subject, find_cascades, likely
 from mosel.offline.journal import Journal, journal_path
+from mosel.offline.resuming import Stages, resumed_s, scaled
 from mosel.offline.samples import Pool, choose, load_calibration, preparation_s
 from mosel.offline.settings import Cell, Column, Meter, Say, Settings, columns_of
 from mosel.offline.survey import Effort, Survey
@@ -116,16 +117,30 @@ class Session:
         found = judge(
             self.model, samples, chosen, largest, self.bench.run, self.journal, lambda _: None, "calibration"
         )
+        named = self._named(modes)
+        subjects = {name: Subject(modes[c], found[c], self._judged[c]) for name, c in named.items()}
+        kept = find_cascades(subjects, self._resumed(named, modes, likely(subjects)))
         self._seconds["cascades"] = to_s(monotonic_ns() - started_ns)
+        return kept
+
+    def resumed(self, cascade: Cascade, named: Mapping[str, Column], modes: Mapping[Column, Mode]) -> Any:
+        """Return what a cascade's last stage takes by now where features of the first are kept.
+
+        It is the same part of its mode's latency as it was; what is not known is timed.
+        """
+        if cascade.resumed_s is None:
+            return self._resumed(named, modes, [cascade.stages]).get(cascade.stages)
+        return scaled(cascade.resumed_s, cascade.latency_s[1], modes[named[cascade.stages[1]]].latency_s)
+
+    def _resumed(
+        self, named: Mapping[str, Column], modes: Mapping[Column, Mode], wanted: Collection[Stages]
+    ) -> dict[Stages, Any]:
+        by_name = {name: modes[column] for name, column in named.items()}
+        return resumed_s(self.bench, self.model, named, by_name, wanted, self.settings.repeats)
+
+    def _named(self, modes: Mapping[Column, Mode]) -> dict[str, Column]:
         several = len({mode.precision for mode in modes}) > 1
-        return find_cascades(
-            {
-                mode_name(column.modalities, column.precision if several else ""): Subject(
-                    mode, found[column], self._judged[column]
-                )
-                for column, mode in modes.items()
-            }
-        )
+        return {mode_name(c.modalities, c.precision if several else ""): c for c in modes}
 
     def profile(
         self,

@@ -5,7 +5,7 @@ slower for all of them, and so that a batch finds caches as a server's batches d
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from mosel.core.clock import NS_PER_S
 from mosel.core.errors import ExecutionError
 from mosel.models.base import Model
 from mosel.offline.journal import Journal, Timed
-from mosel.offline.samples import Pool
+from mosel.offline.samples import Parts, Pool
 from mosel.offline.settings import Cell, Column, Say, Settings
 from mosel.runtime.memory import gauge
 from mosel.runtime.runner import ModelFailedError, Ran, Runner
@@ -125,9 +125,21 @@ class Bench:
         """Return the lower quartile of the cell's timings, which what else the machine does hardly moves."""
         return float(np.quantile(self.took_ns[cell], 0.25))
 
-    def run(self, column: Column, inputs: Mapping[str, Sequence[NDArray[Any]]]) -> Ran:
-        """Run one batch in the column's mode, whatever it is for."""
-        ran = self._runners[column.precision].run(column.modalities, column.precision, inputs)
+    def draw(self, column: Column, size: int) -> Parts:
+        """Return a random batch."""
+        return self._pool.draw(column, size)
+
+    def run(
+        self,
+        column: Column,
+        inputs: Mapping[str, Sequence[NDArray[Any]]],
+        *,
+        known: Collection[str] = (),
+        keep: bool = False,
+    ) -> Ran:
+        """Run one batch in the column's mode, whatever it is for; see `Runner.run`."""
+        runner = self._runners[column.precision]
+        ran = runner.run(column.modalities, column.precision, inputs, known=known, keep=keep)
         self.busy_ns += ran.took_ns
         return ran
 

@@ -47,6 +47,7 @@ class Amortised:
                 self._base[table.model, bucket] = len(self._owners)
                 self._owners += [(table, column, bucket) for column in range(len(table.column_accuracy))]
         self.classes = _classes(self._owners)
+        self._spared = [table.spared_ns(column, bucket) for table, column, bucket in self._owners]
         self._frontiers: dict[tuple[str, int, int, int, bool], Frontier] = {}
         self._ranges: dict[tuple[str, int, int, int], tuple[int, int]] = {}
         self._again: dict[tuple[str, int, tuple[str, ...]], tuple[int, int]] = {}
@@ -106,7 +107,15 @@ class Amortised:
             return int(self._work.values[high - 1] - self._work.values[low])
         single = self._frontier(live.table, live.bucket, live.mask, len(live.waiting), wide=False)
         at = cheapest_reaching(single, live.needed)
-        return max(0, int(single.latency_ns[at] - self._work.values[low])) if at < len(single) else 0
+        if at == len(single):
+            return 0
+        return max(0, int(single.latency_ns[at] - self._work.values[low] + self._spared_ns(low)))
+
+    def _spared_ns(self, option: int) -> float:
+        """How much less work an option should turn out to be, as features of first stages are kept."""
+        begin, end = self._first.values[option], self._first.values[option + 1]
+        kinds, counts = self._kinds.values[begin:end], self._requests.values[begin:end]
+        return float(sum(self._spared[kind] * count for kind, count in zip(kinds, counts, strict=True)))
 
     def _frontier(
         self, table: ModelTable, bucket: int, mask: int, requests: int, *, wide: bool = True

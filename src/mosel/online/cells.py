@@ -6,9 +6,7 @@ over from another. Within a cell each kind of worker has a lane of its own: the 
 them. A job stands in every lane that can serve it.
 """
 
-import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +15,11 @@ from mosel.online.crew import Crew
 from mosel.online.demand import Demand
 from mosel.online.fairness import Fairness
 from mosel.online.jobs import LiveJob, Progress
-from mosel.online.kinds import Kind, Kinds
+from mosel.online.kinds import Kinds
+from mosel.online.lanes import NEVER, Lane, foreign_ns, next_late_ns, note, row_of
 from mosel.online.policies.base import Options, Policy, Pool, View
 from mosel.online.queue import JobQueue, Selection
+from mosel.online.resuming import Resuming
 from mosel.online.tables import ModelTable, Strategy
 from mosel.solve.assign import Search
 from mosel.solve.line_up import ALIKE, Batches, ends_alone
@@ -27,17 +27,7 @@ from mosel.solve.line_up import ALIKE, Batches, ends_alone
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-NEVER = np.iinfo(np.int64).max
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """What workers of one kind in a cell have before them."""
-
-    kind: Kind
-    queue: JobQueue
-    demand: Demand
-    search: Search
+__all__ = ["NEVER", "Cell", "Lane"]
 
 
 class Cell:
@@ -56,6 +46,7 @@ class Cell:
         crew: its workers.
         lanes: one for each kind of worker in it.
         jobs: those that have requests waiting here, by id.
+        resuming: those of them that a worker keeps features of.
         work_ns: how much work they are, at the fastest.
     """
 
@@ -73,6 +64,7 @@ class Cell:
         self.crew = Crew(members)
         self.lanes: list[Lane] = []
         self.jobs: dict[str, Progress] = {}
+        self.resuming = Resuming(self.crew)
         self.work_ns = 0
         self._kinds = kinds
         self._policy = policy
@@ -113,8 +105,7 @@ class Cell:
 
     def refresh(self, progress: Progress, *, looked_up: bool = False) -> None:
         """Bring every lane into line with what waits of a job, and what it may run in."""
-        if self.jobs.pop(progress.job.id, None) is not None:
-            self.work_ns -= progress.work_ns
+        self._leave(progress)
         least_ns = []
         for lane in self.lanes:
             side = self._refresh(lane, progress, looked_up)
@@ -125,6 +116,7 @@ class Cell:
             progress.work_ns = min(least_ns)
             self.jobs[progress.job.id] = progress
             self.work_ns += progress.work_ns
+            self.resuming.note(progress)
 
     def sent(self, jobs: Sequence[LiveJob]) -> None:
         """Bring every lane into line after requests of these jobs were sent off in a batch."""
@@ -132,21 +124,25 @@ class Cell:
         for live in jobs:
             if live.progress.in_line:
                 self.refresh(live.progress)
-            elif self.jobs.pop(live.job.id, None) is not None:
-                self.work_ns -= live.progress.work_ns
+            elif self._leave(live.progress):
                 gone.append(live.progress)
         for lane in self.lanes:
-            rows = [row for progress in gone if (row := _row(lane, progress)) is not None]
+            rows = [row for progress in gone if (row := row_of(lane, progress)) is not None]
             lane.queue.remove(sorted(rows))
 
     def take_out(self, progress: Progress) -> None:
         """Let a job wait here no longer."""
-        if self.jobs.pop(progress.job.id, None) is not None:
-            self.work_ns -= progress.work_ns
+        if self._leave(progress):
             for lane in self.lanes:
-                row = _row(lane, progress)
+                row = row_of(lane, progress)
                 if row is not None:
                     lane.queue.remove([row])
+
+    def release(self, seat: int, now_ns: int) -> None:
+        """Let this worker have what others keep features of but could not begin in time for that to pay."""
+        for progress in self.resuming.overdue(seat, now_ns):
+            progress.release()
+            self.refresh(progress)
 
     def could_serve(self, progress: Progress, now_ns: int) -> bool:
         """Whether what waits of a job could be served in time if it were alone here."""
@@ -187,7 +183,7 @@ class Cell:
             for lane in self.lanes:
                 side = progress.sides.get(lane.kind)
                 if side is not None and side.reachable:
-                    _note(lane, side, now_ns, self.crew.manned)
+                    note(lane, side, now_ns, self.crew.manned)
 
     def hopeless(self, now_ns: int) -> list[Progress]:
         """Return the jobs that could not be served even if they were next, in deadline order."""
@@ -202,7 +198,7 @@ class Cell:
         found = [
             progress
             for progress in set[Progress]().union(*late)
-            if all(progress in own or _row(lane, progress) is None for lane, own in lanes)
+            if all(progress in own or row_of(lane, progress) is None for lane, own in lanes)
         ]
         return sorted(found, key=lambda progress: progress.order)
 
@@ -212,7 +208,7 @@ class Cell:
             return None
         times = [self.crew.next_ripe_ns(now_ns, self._options.lead_ns)]
         if self._policy.drops:
-            times += [_next_late_ns(lane.queue, now_ns) for lane in self.lanes]
+            times += [next_late_ns(lane.queue, now_ns) for lane in self.lanes]
         return min((time for time in times if time is not None), default=None)
 
     # Decisions
@@ -226,19 +222,32 @@ class Cell:
         number = int(self.crew.lanes[seat])
         lane, free_ns = self.lanes[number], self.crew.free_ns(now_ns)
         start_ns, up = int(free_ns[seat]), self.crew.up
-        if len(self.lanes) == 1:
+        alike = len(self.lanes) == 1
+        if alike and not self.resuming:
             return self._view(seat, now_ns, start_ns, np.sort(free_ns[up]), lane.queue)
         rows = lane.queue.ints("last_ns") >= start_ns
-        if not self._policy.drops:
+        if not self._policy.drops or alike:
             rows = np.ones_like(rows)
+        others = self.resuming.of_others(self.crew.members[seat])
+        rows[[row for progress in others if (row := row_of(lane, progress)) is not None]] = False
         if not rows.any():
             return None
+        queue = lane.queue if rows.all() else Selection(lane.queue, np.flatnonzero(rows))
+        if alike:
+            return self._view(seat, now_ns, start_ns, np.sort(free_ns[up]), queue)
         pools = self._pools(number, free_ns, int(lane.queue.ints("least_ns")[~rows].sum()))
         every_ns = np.concatenate([pool.free_ns for pool in pools])
         slow = np.concatenate([np.full(len(pool.free_ns), pool.slow) for pool in pools])
         order = np.argsort(every_ns, kind="stable")
-        queue = lane.queue if rows.all() else Selection(lane.queue, np.flatnonzero(rows))
         return self._view(seat, now_ns, start_ns, every_ns[order], queue, pools, slow[order])
+
+    def _leave(self, progress: Progress) -> bool:
+        """Count a job no longer; whether it was."""
+        self.resuming.leave(progress)
+        if self.jobs.pop(progress.job.id, None) is None:
+            return False
+        self.work_ns -= progress.work_ns
+        return True
 
     def _view(
         self,
@@ -281,8 +290,8 @@ class Cell:
             speed = self._kinds.speed(other.kind, lane.kind)
             seats = self._seats(index)
             if index != number and speed.any() and len(seats):
-                foreign_ns = _foreign_ns(other.queue, speed) // len(seats)
-                others.append(Pool(np.sort(free_ns[seats]) + foreign_ns, speed))
+                beside_ns = foreign_ns(other.queue, speed) // len(seats)
+                others.append(Pool(np.sort(free_ns[seats]) + beside_ns, speed))
         power = sum(len(pool.free_ns) / pool.slow for pool in others)
         return (own, *(Pool(pool.free_ns + int(left_ns / power), pool.speed) for pool in others))
 
@@ -351,38 +360,3 @@ class Cell:
             lane.queue.insert(side, least)
         else:
             lane.queue.refresh(row, least)
-
-
-def _row(lane: Lane, progress: Progress) -> int | None:
-    """The row at which a job stands in a lane, if it does."""
-    side = progress.sides.get(lane.kind)
-    return None if side is None else lane.queue.row(side)
-
-
-def _note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
-    low, high = side.shared
-    work_ns = lane.kind.amortised.work_ns
-    worth = side.job.requests * side.job.weight
-    least_ns, full_ns = float(work_ns(low)), float(work_ns(high - 1))
-    cost_ns = least_ns / worth if worth > 0 else math.inf
-    slo_ns = side.job.deadline_ns - side.job.arrival_ns
-    lane.demand.observe(now_ns, cost_ns, least_ns, full_ns, slo_ns, workers)
-
-
-def _next_late_ns(queue: JobQueue, now_ns: int) -> int | None:
-    """When the next job becomes hopeless if every worker is idle."""
-    last_ns = queue.ints("last_ns")
-    if not len(last_ns):
-        return None
-    first_ns = int(last_ns.min())
-    if first_ns < now_ns:
-        last_ns = last_ns[last_ns >= now_ns]
-        first_ns = int(last_ns.min(initial=NEVER))
-    return first_ns + 1 if first_ns < NEVER else None
-
-
-def _foreign_ns(queue: JobQueue, speed: Floats) -> int:
-    """How much work waits in a queue of models that the workers beside it lack."""
-    if speed.all():
-        return 0
-    return int(queue.ints("least_ns")[speed[queue.ints("model")] == 0].sum())

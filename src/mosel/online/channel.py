@@ -41,12 +41,23 @@ class Work(Struct, frozen=True):
         precision: of its mode.
         tensors: the chosen modalities' tensors as they arrived: for each name one array (requests, *shape) for
             every part of the batch.
+        first: the modalities of the stage that it resumes, if it does.
     """
 
     batch: Batch
     modalities: tuple[str, ...]
     precision: str
     tensors: Mapping[str, Sequence[NDArray[Any]]]
+    first: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Any, ...]:
+        """What is said of features: `keep_below`, `first`, `resumes` and `parts` of `wire.Run`."""
+        batch = self.batch
+        if batch.keep_below is None and not batch.resumed:
+            return None, (), (), ()
+        parts = tuple((part.job, part.requests) for part in batch.parts)
+        return batch.keep_below, self.first, batch.resumes, parts
 
 
 class GivenUp(Struct, frozen=True):
@@ -86,6 +97,9 @@ class Channel(Protocol):
 
     def send(self, work: Work) -> None:
         """Hand over a batch. Exactly one of `Finished`, `BatchFailed` and `WorkerLost` will be reported."""
+
+    def forget(self, job: str) -> None:
+        """Let the worker let go of what it keeps of a job, if it is there."""
 
     async def close(self) -> None:
         """End the worker and free everything; nothing is reported any more."""
@@ -135,6 +149,9 @@ class ProfiledChannel:
         if self._running is None:
             self._begin(to_ns(asyncio.get_running_loop().time()))
 
+    def forget(self, job: str) -> None:
+        """Nothing is kept."""
+
     async def close(self) -> None:
         """Forget what is running."""
         self._forget()
@@ -170,17 +187,14 @@ class ProfiledChannel:
             self._running = None
 
 
-def finished(
-    batch: Batch,
-    took_ns: int,
-    undone: Sequence[Undone],
-    confidence: tuple[float, ...] = (),
-    fits: int = 0,
-) -> Finished:
-    """Return the event for a batch that ran; an undone part is undone in every one of its requests."""
+def finished(batch: Batch, took_ns: int, undone: Sequence[Undone], *told: Any) -> Finished:
+    """Return the event for a batch that ran; an undone part is undone in every one of its requests.
+
+    What else was `told` of it stands in the order of `Finished`.
+    """
     corrupt = tuple(
         Corrupt(batch.parts[u.part].job, request, u.modality, u.detail)
         for u in undone
         for request in batch.parts[u.part].requests
     )
-    return Finished(batch.id, took_ns, corrupt, confidence, fits)
+    return Finished(batch.id, took_ns, corrupt, *told)

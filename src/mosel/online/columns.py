@@ -2,7 +2,8 @@
 
 A request sent in such a column runs in the first stage's mode; if it turns out unsure, it waits again for the
 last stage's. What the column counts for in plans is the whole: latencies of both stages, weighed by how often
-the second is needed, and the accuracy over all requests.
+the second is needed, and the accuracy over all requests. That features are kept is not counted on: a batch that
+resumes a stage ends sooner than planned.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class CascadeColumn:
     Attributes:
         name: the cascade's.
         first, last: its stages.
+        resumes: whether features of its first stage are kept for its last.
         threshold: requests with a lower confidence are unsure.
         escalated: the share of requests that is.
         accuracy: over all requests; no more than the last stage's mode has, so that what a job needs stays
@@ -41,11 +43,17 @@ class CascadeColumn:
     name: str
     first: int
     last: int
+    resumes: bool
     threshold: float
     escalated: float
     accuracy: float
     knots: Floats
     worth: float
+
+    @property
+    def keep_below(self) -> float | None:
+        """Below which confidence features are kept for the last stage; None if it makes no use of any."""
+        return self.threshold if self.resumes else None
 
     def is_unsure(self, confidence: float) -> bool:
         """Whether the second stage is asked for; always, if nothing is known of the confidence."""
@@ -102,6 +110,7 @@ def _column(profile: Profile, accuracy: Floats, cascade: Cascade) -> CascadeColu
         cascade.name,
         first,
         last,
+        cascade.resumed_s is not None,
         cascade.threshold,
         cascade.escalated,
         reached,

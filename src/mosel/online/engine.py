@@ -23,7 +23,7 @@ from mosel.online import serving
 from mosel.online.answers import Answer, Confidences, Live, Snapshot, Tell, nobody
 from mosel.online.autoscaling import Ask, ask_nobody
 from mosel.online.backlog import Backlog
-from mosel.online.channel import ChannelFactory, GivenUp, News, Outputs, Work
+from mosel.online.channel import ChannelFactory, GivenUp, News, Outputs
 from mosel.online.decisions import DecisionTimes
 from mosel.online.drift import Drift
 from mosel.online.events import (
@@ -44,6 +44,7 @@ from mosel.online.events import (
     WakeAt,
     WorkerLost,
 )
+from mosel.online.kept import Holders
 from mosel.online.serving import EngineConfig, ServedModel
 from mosel.online.tensors import JobTensors
 from mosel.online.turns import LONG_NS, Turns
@@ -109,6 +110,7 @@ class Engine:
         self._drift = Drift([served.profile for served in models])
         self._backlog = Backlog([served.profile for served in models], config.workers, config.queue_s)
         self._sent: dict[int, tuple[Batch, list[Live]]] = {}
+        self._holders = Holders(self.staff.forget)
         self._unheard: Counter[int] = Counter()
         self._wake: asyncio.TimerHandle | None = None
         self._taking = False
@@ -281,13 +283,15 @@ class Engine:
             case Finished():
                 self._batches += 1
                 self._split_batches += bool(news.fits)
-                self._judged(news)
+                batch = self._sent[news.batch][0]
+                for judged in self._judge_watchers if batch.judged else ():
+                    judged(batch, news.confidences(batch))
                 for ran in self._watchers:
-                    ran(self._sent[news.batch][0], news.took_ns)
+                    ran(batch, news.took_ns)
                 self._keep(news, outputs or {})
-            case BatchFailed(batch):
+            case BatchFailed(number):
                 self._failed_batches += 1
-                self._sent.pop(batch, None)
+                self._sent.pop(number, None)
             case WorkerLost(worker):
                 self.staff.heard(news)
                 self._lost_workers += 1
@@ -299,17 +303,11 @@ class Engine:
                 return
         self._tell(news)
 
-    def _judged(self, news: Finished) -> None:
-        batch, _ = self._sent[news.batch]
-        if batch.judged and self._judge_watchers:
-            found = news.confidences(batch)
-            for judged in self._judge_watchers:
-                judged(batch, found)
-
     def _keep(self, news: Finished, outputs: Outputs) -> None:
         """Take the outputs of a batch apart, for the jobs that still wait for them."""
         batch, jobs = self._sent.pop(news.batch)
-        if not (news.fits or news.undone):
+        self._holders.note(news.kept_of(batch), batch.worker, self._live)
+        if not (news.fits or news.undone or batch.resumed):
             self._drift.note(batch, news.took_ns)
         undone = {(corrupt.job, corrupt.request) for corrupt in news.undone}
         outputs = {name: rows.copy() for name, rows in outputs.items()}  # valid during this call only
@@ -351,18 +349,14 @@ class Engine:
     def _dispatch(self, batch: Batch) -> None:
         if batch.worker in self._unheard:
             return  # lost while this was decided: the scheduler will hear of that, for this batch too
-        mode = self._modes[batch.model][batch.mode]
         jobs = [self._live[part.job] for part in batch.parts]
-        pairs = list(zip(jobs, batch.parts, strict=True))
-        tensors = {
-            name: [live.tensors.rows(name, part.requests) for live, part in pairs] for name in mode.tensors
-        }
         self._sent[batch.id] = batch, jobs
-        self.staff.send(Work(batch, mode.modalities, mode.precision, tensors))
+        self.staff.send(serving.work_of(batch, self._modes[batch.model], jobs))
 
     def _complete(self, receipt: Receipt) -> None:
         live = self._live.pop(receipt.job.id)
         self._backlog.remove(live.job)
+        self._holders.over(live.job.id)
         if not self._live:
             self._idle.set()
         try:

@@ -61,6 +61,8 @@ class Finished(Struct, frozen=True):
     `confidence` has one number for each request that ran, in the order of the parts: one that is unsure by its
     cascade's threshold is not done, but waits for the next stage. It counts as unsure if the number is missing.
     `fits` is 0, unless the device had no memory for the whole batch: then it ran in pieces of at most so many.
+    `kept` says, as `confidence`, of which requests the worker keeps features for the next stage; `whole` that
+    it ran requests of a `resumed` batch without, because they were gone.
     """
 
     batch: int
@@ -68,14 +70,25 @@ class Finished(Struct, frozen=True):
     undone: tuple[Corrupt, ...] = ()
     confidence: tuple[float, ...] = ()
     fits: int = 0
+    kept: tuple[bool, ...] = ()
+    whole: bool = False
+
+    def kept_of(self, batch: Batch) -> set[tuple[str, int]]:
+        """Return of which requests the worker keeps features, by job and index."""
+        if not self.kept:
+            return set()
+        return {one for one, kept in zip(self._ran(batch), self.kept, strict=False) if kept}
 
     def confidences(self, batch: Batch) -> dict[tuple[str, int], float]:
         """Return the confidence in each request that ran, by job and index, as far as it is known."""
         if not self.confidence:
             return {}
+        return dict(zip(self._ran(batch), self.confidence, strict=False))
+
+    def _ran(self, batch: Batch) -> list[tuple[str, int]]:
         undone = {(corrupt.job, corrupt.request) for corrupt in self.undone}
         every = [(part.job, request) for part in batch.parts for request in part.requests]
-        return dict(zip([one for one in every if one not in undone], self.confidence, strict=False))
+        return [one for one in every if one not in undone]
 
 
 class BatchFailed(Struct, frozen=True):

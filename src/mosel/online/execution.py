@@ -5,9 +5,7 @@ loop, so a process (`worker.py`) and a thread (`thread_channel.py`) execute batc
 how, is `runtime/runner.py`'s business: the profiler measures the very same.
 """
 
-import itertools
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,20 +16,19 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
-from mosel.core.errors import ModelFailedError, MoselError, OutOfMemoryError, WrongOutputError
+from mosel.core.errors import MoselError, OutOfMemoryError, WrongOutputError
 from mosel.models.base import Modality, Model
 from mosel.models.registry import find
+from mosel.online.kept import Features, KeptFeatures
+from mosel.online.rows import copied_row, joined_runs, picked, rows_between
+from mosel.online.warming import WarmUp
 from mosel.online.wire import Start, Undone, WorkerModel
-from mosel.runtime.padding import blank
 from mosel.runtime.runner import CorruptInputError, Ran, Runner, Staged, prepare
 
 log = logging.getLogger(__name__)
 
 PREPARING_THREADS = 2
 """Threads that preprocess beside the device thread: while one job's audio is decoded, the next one's can be."""
-
-WARM_UP_LIMIT_S = 1.0
-"""Each mode is warmed up at its smallest and largest batch; sizes between only until so much time is spent."""
 
 DETAIL_LIMIT = 500
 """Characters of an error that travel in receipts and logs."""
@@ -44,6 +41,7 @@ class Task(Struct, frozen=True):
 
     `tensors` holds by arriving name one array (requests, *shape) per part, or, where nothing is to be prepared,
     perhaps one array over all of them. Of a batch that is `judged`, the model's confidence is asked for.
+    `keep_below`, `first`, `resumes` and `parts` as in `wire.Run`.
     """
 
     model: str
@@ -51,23 +49,30 @@ class Task(Struct, frozen=True):
     precision: str
     tensors: Mapping[str, Sequence[NDArray[Any]]]
     judged: bool = False
+    keep_below: float | None = None
+    first: tuple[str, ...] = ()
+    resumes: tuple[bool, ...] = ()
+    parts: Sequence[tuple[str, Sequence[int]]] = ()
 
 
 class Prepared(Struct, frozen=True):
     """A batch whose preparation is under way: for each preprocessed modality one future per part.
 
-    `staged` is there where batches are copied to the device ahead; it holds None if this one could not be.
+    `features` are those that are kept of each request, in the order of the parts; nothing if of none. Where
+    they are of a whole part, there is no future for what they were made of. `staged` is there where batches are
+    copied to the device ahead; it holds None if this one could not be.
     """
 
     task: Task
-    arrays: Mapping[str, Sequence["Future[dict[str, NDArray[Any]]]"]]
+    arrays: Mapping[str, Sequence["Future[dict[str, NDArray[Any]]] | None"]]
+    features: Sequence[Features | None] = ()
     staged: "Future[Staged | None] | None" = None
 
 
 class Result(Struct, frozen=True):
     """What came of a batch: outputs of what ran and confidence in each, or `failure`, one line.
 
-    `fits` is as in `events.Finished`.
+    `fits`, `kept` and `whole` are as in `events.Finished`.
     """
 
     took_ns: int = 0
@@ -76,6 +81,8 @@ class Result(Struct, frozen=True):
     failure: str | None = None
     confidence: tuple[float, ...] = ()
     fits: int = 0
+    kept: tuple[bool, ...] = ()
+    whole: bool = False
 
 
 class Execution:
@@ -95,6 +102,7 @@ class Execution:
             model.name: Runner(self._models[model.name], start.device, _precisions(model), start.threads)
             for model in start.models
         }
+        self._kept = KeptFeatures(start.keep_bytes, start.keep_s)
         self._pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._copies = ThreadPoolExecutor(1, thread_name_prefix="copy")
         self._free_ns = 0
@@ -115,17 +123,31 @@ class Execution:
     def prepare(self, task: Task) -> Prepared:
         """Begin to preprocess a batch's chosen modalities, in threads beside the device, and to copy them."""
         model = self._models[task.model]
+        features = [
+            self._kept.take(*one) if wanted else None
+            for one, wanted in zip(_requests(task), task.resumes, strict=False)
+        ]
+        features = features if any(features) else []
+        encoded = model.encoded(task.first) if features else ()
+        there = [not mask.any() for mask in _missing(task, features)] or [False] * len(task.parts)
         arrays = {
             modality.name: [
-                self._pool.submit(prepare, model, modality.name, part) for part in _parts(task, modality)
+                None
+                if modality.name in encoded and there[number]
+                else self._pool.submit(prepare, model, modality.name, part)
+                for number, part in enumerate(_parts(task, modality))
             ]
             for modality in map(model.modality, task.modalities)
             if modality.preprocess
         }
-        prepared = Prepared(task, arrays)
-        if not self._runners[task.model].copies_ahead:
+        prepared = Prepared(task, arrays, features)
+        if features or not self._runners[task.model].copies_ahead:
             return prepared
         return replace(prepared, staged=self._copies.submit(self._staged, prepared))
+
+    def forget(self, job: str) -> None:
+        """Let go of what is kept of a job."""
+        self._kept.forget(job)
 
     def run(self, prepared: Prepared) -> Result:
         """Wait for the preparation and run the batch on the device; a model's error becomes the result's.
@@ -136,11 +158,11 @@ class Execution:
         task = prepared.task
         try:
             undone = tuple(_undone(prepared))
-            inputs = self._inputs(prepared, {u.part for u in undone})
-            if not all(inputs.values()):
+            without = {u.part for u in undone}
+            if undone and len(without) == _part_count(prepared):
                 return Result(undone=undone, outputs={})
             try:
-                ran, fits = self._run(task, inputs, self._counted(prepared))
+                ran, fits = self._run_on(prepared, without)
             finally:
                 self._free_ns = monotonic_ns()
             _check_numbers(task, ran.outputs)
@@ -148,24 +170,14 @@ class Execution:
             log.warning("model %s failed on a batch", task.model, exc_info=True)
             return Result(failure=one_line(error))
         confidence = judge(self._models[task.model], ran.outputs) if task.judged else ()
-        return Result(ran.took_ns, undone, ran.outputs, confidence=confidence, fits=fits)
+        kept = self._keep(task, without, confidence, ran.features)
+        found = sum(one is not None for one in prepared.features)
+        whole = found < sum(task.resumes)
+        return Result(ran.took_ns, undone, ran.outputs, None, confidence, fits, kept, whole)
 
     def warm_up(self) -> None:
-        """Run every mode at its smallest and its largest batch size, then as many others as time allows.
-
-        With length buckets these are of the shortest requests; longer ones come last. What may be replayed on
-        the device is recorded first, at every batch size.
-        """
-        self._settle()
-        began = time.monotonic()
-        for model, mode, size, must in _warm_up_order(self._modes):
-            if not must and time.monotonic() - began > WARM_UP_LIMIT_S:
-                return
-            self._warm_up(model, mode, size, 0)
-        for model, mode, bucket in self._longer():
-            if time.monotonic() - began > WARM_UP_LIMIT_S:
-                return
-            self._warm_up(model, mode, 1, bucket)
+        """Run every mode before a job waits for it."""
+        WarmUp(self._models, self._modes, self._runners).run()
 
     def close(self) -> None:
         """End the preparing threads."""
@@ -176,9 +188,10 @@ class Execution:
         """Copy a batch to the device once it is prepared; None if that fails: it is copied when it runs."""
         task = prepared.task
         try:
-            if any(future.exception() for futures in prepared.arrays.values() for future in futures):
+            if next(_undone(prepared), None) is not None:
                 return None
-            return self._runners[task.model].stage(task.modalities, self._inputs(prepared, set()))
+            inputs = self._inputs(prepared, task.modalities, set())
+            return self._runners[task.model].stage(task.modalities, inputs)
         except Exception:  # the edge to the device, whose memory the batch that runs may fill
             log.warning("a batch of model %s could not be copied ahead", task.model, exc_info=True)
             return None
@@ -190,67 +203,97 @@ class Execution:
             staged.count(self._free_ns, monotonic_ns())
         return staged
 
+    def _keep(
+        self, task: Task, without: set[int], confidence: Sequence[float], features: Arrays
+    ) -> tuple[bool, ...]:
+        """Keep the features of unsure requests of a first stage; says of which that ran."""
+        if task.keep_below is None or not features or not confidence:
+            return ()
+        ran = [(job, r) for i, (job, own) in enumerate(task.parts) if i not in without for r in own]
+        return tuple(
+            not sure >= task.keep_below and self._kept.keep(*ran[row], copied_row(features, row))
+            for row, sure in enumerate(confidence)
+        )
+
+    def _run_on(self, prepared: Prepared, without: set[int]) -> tuple[Ran, int]:
+        """Run the batch, less some parts. Of what is resumed only what is new is encoded.
+
+        Requests in it of which nothing is kept run the first stage before, for its features.
+        """
+        task, model = prepared.task, self._models[prepared.task.model]
+        if not prepared.features:
+            inputs = self._inputs(prepared, task.modalities, without)
+            keep, staged = task.keep_below is not None, self._counted(prepared)
+            return self._run(task, task.modalities, inputs, keep=keep, staged=staged)
+        encoded, missing = model.encoded(task.first), _missing(task, prepared.features)
+        before = fits = 0
+        fresh: Iterator[Features] = iter(())
+        if any(mask.any() for number, mask in enumerate(missing) if number not in without):
+            inputs = self._inputs(prepared, task.first, without, missing)
+            first, fits = self._run(task, task.first, inputs, keep=True)
+            before = first.took_ns
+            fresh = (copied_row(first.features, row) for row in range(len(next(iter(first.features.values())))))
+        rows = [one or next(fresh) for one in _left(prepared, without)]
+        new = [name for name in task.modalities if name not in encoded]
+        inputs = self._inputs(prepared, new, without)
+        inputs |= {
+            t.name: [one[t.name] for one in rows] for name in encoded for t in model.modality(name).features
+        }
+        ran, fits_last = self._run(task, task.modalities, inputs, encoded)
+        return Ran(ran.outputs, before + ran.took_ns), min(fits or fits_last, fits_last or fits)
+
     def _run(
-        self, task: Task, inputs: Mapping[str, Sequence[NDArray[Any]]], staged: Staged | None = None
+        self,
+        task: Task,
+        modalities: tuple[str, ...],
+        inputs: Mapping[str, Sequence[NDArray[Any]]],
+        known: Sequence[str] = (),
+        *,
+        keep: bool = False,
+        staged: Staged | None = None,
     ) -> tuple[Ran, int]:
         """Run a batch, in halves if memory does not hold it; with what it came to fit (0: the whole)."""
         size = sum(map(len, next(iter(inputs.values()))))
         try:
-            return self._runners[task.model].run(task.modalities, task.precision, inputs, staged), 0
+            runner = self._runners[task.model]
+            return runner.run(modalities, task.precision, inputs, staged, known=known, keep=keep), 0
         except OutOfMemoryError as error:
             if size == 1:
                 raise
             log.warning("%s; running it in two halves", one_line(error))
         middle = (size + 1) // 2  # here the error, and with it what the failed attempt held, is gone
         halves = [
-            self._run(task, {name: _rows(parts, *between) for name, parts in inputs.items()})
+            self._run(
+                task,
+                modalities,
+                {name: rows_between(parts, *between) for name, parts in inputs.items()},
+                known,
+                keep=keep,
+            )
             for between in ((0, middle), (middle, size))
         ]
         fits = min(middle, *(fits for _, fits in halves if fits), middle)
-        return _joined([ran for ran, _ in halves]), fits
+        return joined_runs([ran for ran, _ in halves]), fits
 
-    def _settle(self) -> None:
-        """Let each batch size of models that may be replayed find its way, the largest first.
-
-        Smaller ones then find room in the memory that recordings share.
-        """
-        every = [
-            (size, served.name, (mode.modalities, mode.precision))
-            for served in self._modes
-            if self._runners[served.name].replays
-            for mode in served.modes
-            for size in mode.sizes
-        ]
-        for size, name, mode in sorted(every, key=lambda each: each[0], reverse=True):
-            self._runners[name].settle(*mode, self._blank(name, mode, size, 0))
-
-    def _warm_up(self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int) -> None:
-        self._runners[name].run(*mode, self._blank(name, mode, size, bucket))
-
-    def _blank(
-        self, name: str, mode: tuple[tuple[str, ...], str], size: int, bucket: int
+    def _inputs(
+        self,
+        prepared: Prepared,
+        modalities: Sequence[str],
+        without: set[int],
+        only: Sequence[NDArray[np.bool_]] = (),
     ) -> dict[str, list[NDArray[Any]]]:
-        model = self._models[name]
-        length = model.length_buckets[bucket] if model.length_buckets else None
-        return {tensor: [array] for tensor, array in blank(model, mode[0], size, length).items()}
-
-    def _longer(self) -> Iterator[tuple[str, tuple[tuple[str, ...], str], int]]:
-        for served in self._modes:
-            for mode in served.modes:
-                for bucket in range(1, len(self._models[served.name].length_buckets)):
-                    yield served.name, (mode.modalities, mode.precision), bucket
-
-    def _inputs(self, prepared: Prepared, without: set[int]) -> dict[str, list[NDArray[Any]]]:
+        """What the model takes of these modalities, less some parts; of each perhaps `only` some requests."""
         inputs: dict[str, list[NDArray[Any]]] = {}
-        for modality in map(self._models[prepared.task.model].modality, prepared.task.modalities):
+        for modality in map(self._models[prepared.task.model].modality, modalities):
             if modality.preprocess:
-                ready = [f.result() for i, f in enumerate(prepared.arrays[modality.name]) if i not in without]
+                futures = prepared.arrays[modality.name]
+                ready = {i: f.result() for i, f in enumerate(futures) if f is not None and i not in without}
                 for tensor in modality.model_inputs:
-                    inputs[tensor.name] = [arrays[tensor.name] for arrays in ready]
+                    inputs[tensor.name] = picked({i: one[tensor.name] for i, one in ready.items()}, only)
             else:
                 for tensor in modality.inputs:
-                    parts = prepared.task.tensors[tensor.name]
-                    inputs[tensor.name] = [part for i, part in enumerate(parts) if i not in without]
+                    parts = dict(enumerate(prepared.task.tensors[tensor.name]))
+                    inputs[tensor.name] = picked({i: p for i, p in parts.items() if i not in without}, only)
         return inputs
 
 
@@ -277,25 +320,27 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"
 
 
-def _rows(parts: Sequence[NDArray[Any]], start: int, stop: int) -> list[NDArray[Any]]:
-    """Return the requests from `start` to before `stop`, counted over all parts."""
-    found, before = [], 0
-    for part in parts:
-        rows = part[max(start - before, 0) : max(stop - before, 0)]
-        if len(rows):
-            found.append(rows)
-        before += len(part)
-    return found
+def _requests(task: Task) -> list[tuple[str, int]]:
+    return [(job, request) for job, requests in task.parts for request in requests]
 
 
-def _joined(halves: Sequence[Ran]) -> Ran:
-    outputs = {}
-    for name in halves[0].outputs:
-        arrays = [half.outputs[name] for half in halves]
-        if len({array.shape[1:] for array in arrays}) > 1:
-            raise ModelFailedError(f"output {name!r} of a batch that was run in halves differs in length")
-        outputs[name] = np.concatenate(arrays)
-    return Ran(outputs, sum(half.took_ns for half in halves))
+def _missing(task: Task, features: Sequence[Features | None]) -> list[NDArray[np.bool_]]:
+    """Of each part, which requests nothing is kept of."""
+    if not features:
+        return []
+    kept = iter(features)
+    return [np.array([next(kept) is None for _ in requests]) for _, requests in task.parts]
+
+
+def _part_count(prepared: Prepared) -> int:
+    """Of how many parts the batch is, where they are prepared one by one."""
+    return len(next(iter(prepared.arrays.values()), ()))
+
+
+def _left(prepared: Prepared, without: set[int]) -> list[Features | None]:
+    """What is kept of the requests that run."""
+    parts = [i for i, (_, requests) in enumerate(prepared.task.parts) for _ in requests]
+    return [one for part, one in zip(parts, prepared.features, strict=True) if part not in without]
 
 
 def _check_numbers(task: Task, outputs: Mapping[str, NDArray[Any]]) -> None:
@@ -324,26 +369,10 @@ def _undone(prepared: Prepared) -> Iterator[Undone]:
     seen: set[int] = set()
     for modality, futures in prepared.arrays.items():
         for part, future in enumerate(futures):
-            error = future.exception()
+            error = None if future is None else future.exception()
             if error is None or part in seen:
                 continue
             if not isinstance(error, CorruptInputError):
                 raise error
             seen.add(part)
             yield Undone(part, modality, one_line(error))
-
-
-def _warm_up_order(
-    models: Sequence[WorkerModel],
-) -> Iterator[tuple[str, tuple[tuple[str, ...], str], int, bool]]:
-    modes = [
-        (model.name, (mode.modalities, mode.precision), mode.sizes) for model in models for mode in model.modes
-    ]
-    for name, mode, sizes in modes:
-        for size in sorted({sizes[0], sizes[-1]}):
-            yield name, mode, size, True
-    between = itertools.zip_longest(*(sizes[1:-1] for _, _, sizes in modes))
-    for row in between:
-        for (name, mode, _), size in zip(modes, row, strict=True):
-            if size is not None:
-                yield name, mode, size, False

@@ -247,6 +247,9 @@ class Group:
             batch.parts,
             batch.expected_ns,
             batch.judged,
+            batch.keep_below,
+            batch.resumed,
+            batch.resumes,
         )
 
     def _run(self, run: BatchRun) -> BatchRun:

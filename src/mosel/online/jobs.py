@@ -174,7 +174,7 @@ class LiveJob:
         progress, name = self.progress, self.table.modes[mode]
         again = [request for request in requests if request in progress.again]
         if again:
-            progress.take_back(again, name)
+            progress.take_back(again)
         for request in requests:
             if request not in progress.unsure:
                 promise = progress.promises.pop(request, None)
@@ -204,7 +204,7 @@ class LiveJob:
         fitting = [request for request in self._unsure() if unsure[request].last == name]
         taken = tuple(sorted(fitting[:count]))
         assert len(taken) == count, "as many are unsure as are sent"
-        self.progress.escalate(taken, name)
+        self.progress.escalate(taken)
         return taken
 
 

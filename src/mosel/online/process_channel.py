@@ -102,11 +102,15 @@ class _Life(asyncio.Protocol):
             return
         batch = work.batch
         what = batch.model, work.modalities, work.precision, layouts, batch.judged
-        run = wire.Run(batch.id, slot, slab.mapped_bytes, *what)
+        run = wire.Run(batch.id, slot, slab.mapped_bytes, *what, *work.kept)
         self._write(run)
         self._held.append(batch)
         if len(self._held) == 1:
             self._hang.watch(batch)
+
+    def forget(self, job: str) -> None:
+        """Tell the worker that a job is over."""
+        self._write(wire.Forget(job))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -138,7 +142,8 @@ class _Life(asyncio.Protocol):
         slab.attach(done.slab_bytes)
         batch = self._answered(done.batch, done.slot)
         outputs = {layout.name: slab.parts(layout)[0] for layout in done.outputs}
-        self._report(finished(batch, done.took_ns, done.undone, done.confidence, done.fits), outputs)
+        told = done.undone, done.confidence, done.fits, done.kept, done.whole
+        self._report(finished(batch, done.took_ns, *told), outputs)
 
     def _answered(self, number: int, slot: int) -> Batch:
         batch = self._held.popleft()

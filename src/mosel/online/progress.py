@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosel.core.states import TRANSITIONS, Reason, State
 from mosel.core.types import ACCURACY_TOLERANCE, BatchRun, Job, Receipt
-from mosel.online.unsure import Held, Promise
+from mosel.online.unsure import NOBODY, Held, Promise
 from mosel.solve.cover import SHORTFALL
 
 if TYPE_CHECKING:
@@ -113,28 +113,43 @@ class Progress:
             )
 
     def keep(self, request: int, held: Held) -> None:
-        """Note that a request that ran is unsure, though it has an answer."""
+        """Note that a request that ran is unsure, though it has an answer.
+
+        What a job's requests resume is with one worker: what another keeps of them is left there.
+        """
+        if self.holder not in (NOBODY, held.worker):
+            held = held.alone
         promise = self.promises.pop(request)
         self.cascaded += 1
         self.credited += held.kept - promise.counted
         self.unsure[request] = held
         self.plan_anew()
 
-    def escalate(self, requests: Sequence[int], mode: str) -> None:
+    @property
+    def holder(self) -> int:
+        """The worker that keeps features of its unsure requests; `NOBODY` if none does."""
+        return max((held.worker for held in self.unsure.values()), default=NOBODY)
+
+    def release(self) -> None:
+        """Let no unsure request resume what a worker keeps of it."""
+        self.unsure = {request: held.alone for request, held in self.unsure.items()}
+        self.plan_anew()
+
+    def escalate(self, requests: Sequence[int]) -> None:
         """Send unsure requests off once more."""
         for request in requests:
             held = self.again[request] = self.unsure.pop(request)
             self.credited += held.carried - held.kept
-            self._count(held.first, mode)
+            self._count(held.first, held.last)
         self.running += len(requests)
 
-    def take_back(self, requests: Sequence[int], mode: str) -> None:
+    def take_back(self, requests: Sequence[int]) -> None:
         """Let requests that did not run once more be unsure again; their answers are still there."""
         self.plan_anew()
         for request in requests:
-            held = self.unsure[request] = self.again.pop(request)
+            held = self.unsure[request] = self.again.pop(request).alone
             self.credited -= held.carried - held.kept
-            self._count(mode, held.first)
+            self._count(held.last, held.first)
         self.running -= len(requests)
 
     def confirm(self, request: int, counts: float) -> None:

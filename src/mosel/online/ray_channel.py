@@ -202,6 +202,9 @@ class _Life:
             self._hang.watch(batch)
         self._answers.put_nowait((batch, answer))
 
+    def forget(self, job: str) -> None:
+        """Nothing is kept: an actor runs each stage of a cascade whole."""
+
     async def end(self, limit_s: float) -> None:
         """Kill the actor: it holds nothing that would have to be saved."""
         del limit_s

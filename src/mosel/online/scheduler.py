@@ -45,6 +45,7 @@ from mosel.online.jobs import MOST_FAULTS, LiveJob, Progress, run_of
 from mosel.online.kinds import Kinds
 from mosel.online.policies import DEFAULT, POLICIES, Options
 from mosel.online.policies.base import BatchChoice, Decision, View
+from mosel.online.resuming import resuming
 from mosel.online.sent import Sent
 from mosel.online.stages import Stages
 
@@ -171,6 +172,7 @@ class Scheduler:
 
     def _worker_retiring(self, event: WorkerRetiring, now_ns: int) -> None:
         self._cells.retire(event.worker)
+        self._release(event.worker)
         self._cells.spread(event.worker, now_ns)
 
     def _worker_lost(self, event: WorkerLost, now_ns: int) -> None:
@@ -182,6 +184,7 @@ class Scheduler:
                 elif progress.fault is None:  # a batch that only waited counts for nothing, but is the reason
                     progress.fault, progress.detail = Reason.WORKER_LOST, event.detail
                 self._give_back(live, part.requests, sent.mode, now_ns)
+        self._release(event.worker)
         self._cells.spread(event.worker, now_ns)
 
     def _finished(self, event: Finished, now_ns: int) -> None:
@@ -189,14 +192,15 @@ class Scheduler:
         if sent is None:
             return
         assert sent.start_ns is not None
-        if not event.fits:
+        if not (event.fits or event.whole):
             self._learn(sent, event.took_ns, now_ns)
         run = run_of(sent.batch, sent.start_ns, now_ns)
         for live, part in self._parts(sent):
             undone = {c.request: c for c in event.undone if c.job == live.job.id} if event.undone else {}
             done = [r for r in part.requests if r not in undone] if undone else part.requests
             live.progress.settle(done, run)
-            self._stages.settle(live, done, sent.judged(event, part.job))
+            kept = sent.kept(event, part.job) if event.kept else ()
+            self._stages.settle(live, done, sent.judged(event, part.job), kept, sent.batch.worker)
             if undone:
                 self._corrupt(live, sent.mode, tuple(undone), next(iter(undone.values())), now_ns)
             else:
@@ -229,6 +233,13 @@ class Scheduler:
         """The parts of a batch whose jobs have no outcome yet."""
         pairs = zip(sent.jobs, sent.batch.parts, strict=True)
         return [(live, part) for live, part in pairs if self._live.get(live.job.id) is live.progress]
+
+    def _release(self, worker: int) -> None:
+        """What a worker kept is gone, or soon will be."""
+        for progress in self._live.values():
+            if progress.holder == worker:
+                progress.release()
+                self._cells.put(progress, self._cells.all[progress.cell])
 
     def _corrupt(self, live: LiveJob, mode: int, requests: tuple[int, ...], first: Any, now_ns: int) -> None:
         """A modality could not be decoded: the job goes on without it if its SLO allows."""
@@ -285,10 +296,8 @@ class Scheduler:
     def _learn(self, sent: Sent, took_ns: int, now_ns: int) -> None:
         assert sent.start_ns is not None
         occupied_ns = now_ns - sent.start_ns
-        batch = sent.batch
-        profiled_ns = int(sent.table.profiled_ns[sent.mode, batch.bucket, batch.size])
-        if self._kinds.observe(batch, profiled_ns, took_ns, occupied_ns, now_ns):
-            self._cells.regroup(batch.worker)
+        if self._kinds.observe(sent.batch, sent.profiled_ns, took_ns, occupied_ns, now_ns):
+            self._cells.regroup(sent.batch.worker)
 
     def _limit(self, sent: Sent, size: int) -> None:
         """Memory did not hold a batch, which then ran in pieces: none so large is sent any more."""
@@ -331,6 +340,8 @@ class Scheduler:
             seat = cell.ripe(now_ns, passed)
             if seat is None:
                 break
+            if cell.resuming:
+                cell.release(seat, now_ns)
             view = cell.view(seat, now_ns)
             decision = Decision() if view is None else self._policy.decide(view)
             if view is None or not self._apply(decision, view, now_ns):
@@ -360,17 +371,9 @@ class Scheduler:
         )
         table, bucket, cascade = choice.table, choice.bucket, choice.table.cascade(choice.column)
         mode = choice.column if cascade is None else cascade.first
-        expected_ns = int(table.latency_ns[mode, bucket, sum(counts)])
-        batch = Batch(
-            self._batches,
-            worker,
-            table.model,
-            table.modes[mode],
-            bucket,
-            parts,
-            expected_ns,
-            cascade is not None,
-        )
+        expected_ns, first, resumes = resuming(choice, jobs, parts, worker, mode)
+        what = table.model, table.modes[mode], bucket, parts, expected_ns, cascade is not None
+        batch = Batch(self._batches, worker, *what, cascade.keep_below if cascade else None, first, resumes)
         self._batches += 1
         self._cells.send(Sent(batch, table, mode, tuple(jobs), None), now_ns)
         self._actions.append(Dispatch(batch))

@@ -11,9 +11,10 @@ from mosel.core.tables import Profile
 from mosel.core.types import Batch
 from mosel.models.base import Model
 from mosel.online import wire
+from mosel.online.answers import Live
 from mosel.online.autoscale import Autoscaler, Rules
 from mosel.online.autoscaling import Ask, Autoscaling
-from mosel.online.channel import Channel, ChannelFactory, Report
+from mosel.online.channel import Channel, ChannelFactory, Report, Work
 from mosel.online.events import Event, Scheduling
 from mosel.online.fleet import Fleet
 from mosel.online.group import Place
@@ -129,6 +130,20 @@ def served_modes(served: ServedModel) -> Mapping[str, ModeTensors]:
         )
         for name, mode in zip(profile.mode_names, profile.modes, strict=True)
     }
+
+
+def work_of(batch: Batch, modes: Mapping[str, ModeTensors], jobs: Sequence[Live]) -> Work:
+    """Return a batch with what it runs on.
+
+    Args:
+        batch: as the scheduler sent it.
+        modes: of its model.
+        jobs: one for each of its parts.
+    """
+    mode, first = modes[batch.mode], modes.get(batch.resumed)
+    pairs = list(zip(jobs, batch.parts, strict=True))
+    tensors = {name: [live.tensors.rows(name, part.requests) for live, part in pairs] for name in mode.tensors}
+    return Work(batch, mode.modalities, mode.precision, tensors, first.modalities if first else ())
 
 
 def scheduler_of(

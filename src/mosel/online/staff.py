@@ -87,6 +87,10 @@ class Staff:
         """Hand a batch to its worker."""
         self.channels[work.batch.worker].send(work)
 
+    def forget(self, worker: int, job: str) -> None:
+        """Let a worker let go of what it keeps of a job."""
+        self.channels[worker].forget(job)
+
     def grow(self) -> bool:
         """Add a worker (rules 1 and 2); whether there was a place for it."""
         for worker in sorted(self._retiring):

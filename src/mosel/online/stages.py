@@ -1,10 +1,10 @@
 """What becomes of requests between the stages of a cascade: done, unsure, run once more, or left as is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mosel.online.columns import LeftOut
 from mosel.online.jobs import LiveJob, Progress
-from mosel.online.unsure import in_line, judged
+from mosel.online.unsure import NOBODY, in_line, judged
 
 
 class Stages:
@@ -13,23 +13,34 @@ class Stages:
     def __init__(self) -> None:
         self._left_out = LeftOut()
 
-    def settle(self, live: LiveJob, requests: Sequence[int], confidence: Mapping[int, float]) -> None:
-        """Note that these requests ran: one with a promise is done, or unsure; one that ran again is done."""
+    def settle(
+        self,
+        live: LiveJob,
+        requests: Sequence[int],
+        confidence: Mapping[int, float],
+        kept: Collection[int] = (),
+        worker: int = NOBODY,
+    ) -> None:
+        """Note that these requests ran: one with a promise is done, or unsure; one that ran again is done.
+
+        Of those in `kept` the worker keeps features.
+        """
         progress = live.progress
         if not (progress.again or progress.promises):
             return  # most jobs: none of its requests is in a cascade
         for request in requests:
-            if (held := progress.again.pop(request, None)) is not None and held.optional:
-                self._left_out.note(progress.job.model, held.cascade, left_out=False)
+            if (before := progress.again.pop(request, None)) is not None and before.optional:
+                self._left_out.note(progress.job.model, before.cascade, left_out=False)
             promise = progress.promises.get(request)
             if promise is None:
                 continue
             sure = confidence.get(request, float("nan"))
-            counts, kept = judged(promise, sure, live.table, self._left_out)
-            if kept is None:
+            holder = worker if request in kept else NOBODY
+            counts, held = judged(promise, sure, live.table, self._left_out, holder)
+            if held is None:
                 progress.confirm(request, counts)
             else:
-                progress.keep(request, kept)
+                progress.keep(request, held)
 
     def leave_out(self, progress: Progress) -> None:
         """Let no unsure request of a job run once more."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table
+from mosel.core.arrays import UNAVAILABLE, accuracies, latency_table, resumptions
 from mosel.core.tables import Profile
 from mosel.online.columns import CascadeColumn, cascade_columns, safe_rows, shared_rows
 from mosel.online.covers import NO_STRATEGY, Covers
@@ -76,6 +76,7 @@ class ModelTable:
         shared_ns, safe_ns: of shape (columns, buckets, sizes + 1), see `columns.py`; the modes' as they are.
         covers, wide: the frontiers over modes, and over all columns.
         profiled_ns: 𝒟, of shape (modes, buckets, sizes + 1), indexed by batch size.
+        resumed_ns: what last stages take where features of the first are kept, by both; as one mode of 𝒟.
         largest: the largest batch of any mode.
     """
 
@@ -91,6 +92,8 @@ class ModelTable:
         self.column_masks: Ints = np.append(self.masks, self.masks[[c.last for c in self.cascades]])
         self.length_buckets = profile.length_buckets
         self.profiled_ns = latency_table(profile)
+        names = {name: at for at, name in enumerate(self.modes)}
+        self.resumed_ns = {(names[a], names[b]): rows for (a, b), rows in resumptions(profile).items()}
         self.largest = int(profile.batch_sizes[-1])
         self.every_mask = self.mask_of(profile.modalities)
         self._pace = pace
@@ -230,15 +233,43 @@ class ModelTable:
         self._rebuild()
         return True
 
+    def expected_ns(self, mode: int, profiled_ns: int) -> int:
+        """Return what is expected now of a batch that 𝒟 says this of."""
+        return self.corrected_ns(self.modes[mode], round(self._pace * profiled_ns))
+
     def corrected_ns(self, mode: str, profiled_ns: int) -> int:
         """Return what is expected now of a batch of `mode`; `profiled_ns` has the workers' pace in it."""
         return int(np.rint(profiled_ns * self._ratios[self.modes.index(mode)])) + self._overhead_ns
+
+    def resuming_ns(self, first: int, last: int, bucket: int, fresh: int, size: int) -> int | None:
+        """Return what 𝒟 says of a batch of last stages, `fresh` of which run the first one before.
+
+        None if it would take less to run it whole.
+        """
+        rows = self.resumed_ns.get((first, last))
+        if rows is None:
+            return None
+        before_ns = int(self.profiled_ns[first, bucket, fresh]) if fresh else 0
+        found = int(rows[bucket, size]) + before_ns
+        return found if found < self.profiled_ns[last, bucket, size] else None
 
     def unit_ns(self, column: int, bucket: int) -> float:
         """Return a request's share of the column's best batch; at least 1."""
         cascade = self.cascade(column)
         sizes = self.batch_sizes(cascade.first if cascade else column, bucket)
         return max(1.0, float(np.min(self.shared_ns[column, bucket, sizes] / sizes)))
+
+    def spared_ns(self, column: int, bucket: int) -> float:
+        """Return how much less than planned a request takes in the mean, as features are kept; 0 for a mode."""
+        cascade = self.cascade(column)
+        rows = None if cascade is None else self.resumed_ns.get((cascade.first, cascade.last))
+        if cascade is None or rows is None:
+            return 0.0
+        sizes = self.batch_sizes(cascade.last, bucket)
+        whole_ns, rest_ns = (
+            np.min(each[bucket, sizes] / sizes) for each in (self.profiled_ns[cascade.last], rows)
+        )
+        return cascade.escalated * self._pace * self._ratios[cascade.last] * max(0.0, float(whole_ns - rest_ns))
 
     def _moved(self, ratios: Sequence[float]) -> tuple[float, float]:
         """By what part, and ns of its slowest batch, ratios moved at most that moved enough; 0 if none did."""

@@ -42,13 +42,19 @@ class ThreadChannel:
         """Run the batch in the thread, after those before it."""
         assert self._execution is not None, "batches are sent only after `WorkerReady`"
         batch = work.batch
-        task = Task(batch.model, work.modalities, work.precision, work.tensors, batch.judged)
+        what = batch.model, work.modalities, work.precision, work.tensors, batch.judged
+        task = Task(*what, *work.kept)
         prepared = self._execution.prepare(task)
         loop = asyncio.get_running_loop()
         ran = loop.run_in_executor(self._thread, self._execution.run, prepared)
         answer = loop.create_task(self._answer(batch, ran))
         self._answers.add(answer)
         answer.add_done_callback(self._answers.discard)
+
+    def forget(self, job: str) -> None:
+        """Let go of what is kept of a job."""
+        if self._execution is not None:
+            self._execution.forget(job)
 
     async def close(self) -> None:
         """Wait for what is running and end the thread."""
@@ -67,5 +73,5 @@ class ThreadChannel:
         if result.failure is not None:
             self._report(BatchFailed(batch.id, result.failure))
         else:
-            told = finished(batch, result.took_ns, result.undone, result.confidence, result.fits)
-            self._report(told, result.outputs)
+            told = result.undone, result.confidence, result.fits, result.kept, result.whole
+            self._report(finished(batch, result.took_ns, *told), result.outputs)

@@ -10,7 +10,7 @@ Two ledgers, which are right in the mean over requests of all kinds (`docs/casca
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -21,6 +21,9 @@ from mosel.online.tables import ModelTable
 from mosel.solve.cover import LAST_SHORTFALL, SHORTFALL, Batches, Frontier, cheapest_batches
 
 Ints = NDArray[np.int64]
+
+
+NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Held:
         kept: what it counts if it is answered with what it has.
         carried: what it counts if it is escalated.
         optional: see `Promise`.
+        worker: which keeps features of its first stage; `NOBODY` if none does.
     """
 
     cascade: str
@@ -57,12 +61,21 @@ class Held:
     kept: float
     carried: float
     optional: bool
+    worker: int = NOBODY
+
+    @property
+    def alone(self) -> "Held":
+        """The same where no worker keeps anything."""
+        return self if self.worker == NOBODY else replace(self, worker=NOBODY)
 
 
 def judged(
-    promise: Promise, confidence: float, table: ModelTable, left_out: LeftOut
+    promise: Promise, confidence: float, table: ModelTable, left_out: LeftOut, worker: int = NOBODY
 ) -> tuple[float, Held | None]:
-    """Return what a request counts that ran in its first stage, and what it holds if it is unsure."""
+    """Return what a request counts that ran in its first stage, and what it holds if it is unsure.
+
+    `worker` is the one that keeps features of it.
+    """
     cascade = promise.cascade
     whole = cascade.accuracy
     if promise.optional:
@@ -72,7 +85,7 @@ def judged(
     gain = cascade.gain(confidence)
     kept = promise.first_accuracy if promise.optional else max(0.0, whole - gain)
     names = table.modes[cascade.first], table.modes[cascade.last]
-    return whole, Held(cascade.name, *names, gain, kept, whole, promise.optional)
+    return whole, Held(cascade.name, *names, gain, kept, whole, promise.optional, worker)
 
 
 def in_line(unsure: Mapping[int, Held], table: ModelTable, mask: int) -> list[int]:

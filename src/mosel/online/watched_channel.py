@@ -65,6 +65,9 @@ class Life(Protocol):
     def send(self, work: Work) -> None:
         """Hand over a batch, to be answered unless the worker ends before."""
 
+    def forget(self, job: str) -> None:
+        """Let it let go of what it keeps of a job."""
+
     async def end(self, limit_s: float) -> None:
         """Ask it to end, end it by force if it has not within the limit, and free what it used."""
 
@@ -108,6 +111,11 @@ class WatchedChannel:
         if self.state is not WorkerState.READY or self._life is None:
             return  # lost meanwhile: `WorkerLost` speaks for this batch too
         self._life.send(work)
+
+    def forget(self, job: str) -> None:
+        """Tell the worker that lives now."""
+        if self._life is not None:
+            self._life.forget(job)
 
     async def close(self) -> None:
         """End the worker and start no other."""

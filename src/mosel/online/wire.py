@@ -3,7 +3,7 @@
 The order of things:
 1. `Start` goes to the worker, once; `Ready` or `StartFailed` comes back.
 2. Then `Run` goes to it, at most `SLOTS` unanswered, each in a slot of its own; each is answered with one
-   `Done` or `Failed`, in the order in which they were sent.
+   `Done` or `Failed`, in the order in which they were sent. `Forget` may go between them, and has no answer.
 3. The engine writes input slab k only while no batch is in slot k; the worker writes output slab k only
    while one is. So no byte is ever written by one and read by the other at the same time.
 4. Either side that sees the socket closed knows that the other is gone.
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import msgspec
 
 from mosel.core.errors import ExecutionError
+from mosel.online.kept import LIMIT_BYTES, LIMIT_S
 from mosel.online.tensor_layout import TensorLayout
 
 SLOTS = 2
@@ -55,10 +56,22 @@ class Start(msgspec.Struct, frozen=True, array_like=True, tag="start"):
     cores: tuple[int, ...]
     beside: tuple[int, ...]
     models: tuple[WorkerModel, ...]
+    keep_bytes: int = LIMIT_BYTES
+    keep_s: float = LIMIT_S
+
+
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag="forget"):
+    """Let go of the features that are kept of a job; it is over."""
+
+    job: str
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
-    """Run the batch whose tensors stand in input slab `slot`, by now `slab_bytes` long."""
+    """Run the batch whose tensors stand in input slab `slot`, by now `slab_bytes` long.
+
+    `keep_below` and `resumes` as in `types.Batch`, `first` are the modalities of the stage that is resumed; if
+    any of them is set, `parts` names the requests.
+    """
 
     batch: int
     slot: int
@@ -68,6 +81,10 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     precision: str
     tensors: tuple[TensorLayout, ...]
     judged: bool = False
+    keep_below: float | None = None
+    first: tuple[str, ...] = ()
+    resumes: tuple[bool, ...] = ()
+    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
@@ -92,7 +109,7 @@ class Undone(msgspec.Struct, frozen=True, array_like=True):
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     """The batch ran; the outputs of its requests, less those of undone parts, stand in output slab `slot`.
 
-    `fits` as in `events.Finished`.
+    `fits`, `kept` and `whole` as in `events.Finished`.
     """
 
     batch: int
@@ -103,6 +120,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     outputs: tuple[TensorLayout, ...]
     confidence: tuple[float, ...] = ()
     fits: int = 0
+    kept: tuple[bool, ...] = ()
+    whole: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
@@ -113,7 +132,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     detail: str
 
 
-ToWorker = Start | Run
+ToWorker = Start | Run | Forget
 FromWorker = Ready | StartFailed | Done | Failed
 
 to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

@@ -71,7 +71,7 @@ class Worker:
         if execution is None:
             return
         self._answer(wire.Ready())
-        batches = (self._taken(message, execution) for message in messages)
+        batches = self._batches(messages, execution)
         for run, prepared in _ahead(batches, start.beside) if execution.works_ahead() else batches:
             self._answer(self._outcome(run, execution.run(prepared)))
 
@@ -87,14 +87,24 @@ class Worker:
             return None
         return execution
 
+    def _batches(
+        self, messages: Iterator[wire.ToWorker], execution: Execution
+    ) -> Iterator[tuple[wire.Run, Prepared]]:
+        for message in messages:
+            if isinstance(message, wire.Forget):
+                execution.forget(message.job)
+            else:
+                yield self._taken(message, execution)
+
     def _taken(self, message: wire.ToWorker, execution: Execution) -> tuple[wire.Run, Prepared]:
         """Map a batch's tensors and begin to prepare them."""
-        assert isinstance(message, wire.Run), "after Start only Run is said"
+        assert isinstance(message, wire.Run), "after Start nothing else is said"
         slab = self._inputs[message.slot]
         slab.attach(message.slab_bytes)
         by_part = execution.preprocesses(message.model, message.modalities)
         tensors = slab.read(message.tensors, joined=not by_part)
-        task = Task(message.model, message.modalities, message.precision, tensors, message.judged)
+        what = message.model, message.modalities, message.precision, tensors, message.judged
+        task = Task(*what, message.keep_below, message.first, message.resumes, message.parts)
         return message, execution.prepare(task)
 
     def _outcome(self, run: wire.Run, result: Result) -> wire.Done | wire.Failed:
@@ -106,7 +116,7 @@ class Worker:
         except (OSError, TypeError) as error:
             return wire.Failed(run.batch, run.slot, one_line(error))
         told = run.batch, run.slot, slab.mapped_bytes, result.took_ns, result.undone, outputs
-        return wire.Done(*told, result.confidence, result.fits)
+        return wire.Done(*told, result.confidence, result.fits, result.kept, result.whole)
 
     def _answer(self, message: wire.FromWorker) -> None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from mosel.core.clock import monotonic_ns
@@ -20,10 +20,12 @@ class Ran(Struct, frozen=True):
     """What a batch gave: outputs by name, each of shape (batch, …), and how long it took.
 
     An output may share memory with an input that the model handed through: read it before reusing the input.
+    `features` are those of the modalities that ran, where they were asked for.
     """
 
     outputs: dict[str, Array]
     took_ns: int
+    features: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Staged:

@@ -91,4 +91,5 @@ class Replays:
 
 
 def _key(call: Call, batch: Batch) -> tuple[object, ...]:
-    return id(call.function), tuple(batch), len(next(iter(batch.values())))
+    outputs = tuple(tensor.name for tensor in call.outputs)
+    return id(call.function), outputs, tuple(batch), len(next(iter(batch.values())))

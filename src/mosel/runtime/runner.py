@@ -4,7 +4,7 @@ What is timed is what a batch occupies its device for: padding and joining the p
 copies out, device-synchronised. Queues, deadlines and processes are not known here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
@@ -105,6 +105,9 @@ class Runner:
         precision: str,
         inputs: Mapping[str, Sequence[Array]],
         staged: Staged | None = None,
+        *,
+        known: Collection[str] = (),
+        keep: bool = False,
     ) -> Ran:
         """Run one batch in one mode.
 
@@ -112,31 +115,47 @@ class Runner:
             modalities: the mode's, in the model's order.
             precision: one of those loaded.
             inputs: by tensor name (`model_inputs` of these modalities) one array per part of the batch, each
-                of shape (requests, *shape); every tensor has the same parts. They are not written to, unless
-                the model itself writes to what it is given.
+                of shape (requests, *shape). They are not written to, unless the model itself writes to what it
+                is given.
             staged: what `stage` returned for these inputs, if it was called.
+            known: the modalities of which `inputs` has the features instead.
+            keep: whether to return the features of the others.
 
         Raises:
             ModelFailedError: the model raised; `OutOfMemoryError` if for want of memory.
             WrongOutputError: an output is missing, or has another shape or type than declared.
         """
-        call = self._call(modalities, precision, inputs)
+        call = self._call(modalities, precision, inputs, known, keep=keep)
         ran = self._guarded(self._backend.run, call, inputs, staged)
         batch = _requests(call.tensors, inputs)
-        for tensor in self._model.outputs:
+        for tensor in call.outputs:
             problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
             if problem:
                 raise WrongOutputError(f"{call.where}: gave output {problem}")
-        return ran
+        kept = {
+            tensor.name: ran.outputs.pop(tensor.name) for tensor in call.outputs[len(self._model.outputs) :]
+        }
+        return Ran(ran.outputs, ran.took_ns, kept) if kept else ran
 
-    def _call(self, modalities: tuple[str, ...], precision: str, inputs: Mapping[str, Sequence[Array]]) -> Call:
-        tensors = self._tensors(modalities)
+    def _call(
+        self,
+        modalities: tuple[str, ...],
+        precision: str,
+        inputs: Mapping[str, Sequence[Array]],
+        known: Collection[str] = (),
+        *,
+        keep: bool = False,
+    ) -> Call:
+        tensors = self._tensors(modalities, known)
         batch = _requests(tensors, inputs)
         where = f"model {self._model.name!r} in mode {mode_name(modalities)} at batch {batch}"
-        return Call(self._functions[precision], tensors, self._model.outputs, where)
+        new = [name for name in modalities if keep and name not in known]
+        features = [tensor for name in new for tensor in self._model.modality(name).features]
+        return Call(self._functions[precision], tensors, (*self._model.outputs, *features), where)
 
-    def _tensors(self, modalities: tuple[str, ...]) -> list[Tensor]:
-        return [tensor for name in modalities for tensor in self._model.modality(name).model_inputs]
+    def _tensors(self, modalities: tuple[str, ...], known: Collection[str] = ()) -> list[Tensor]:
+        chosen = [self._model.modality(name) for name in modalities]
+        return [t for each in chosen for t in (each.features if each.name in known else each.model_inputs)]
 
     def _guarded(self, work: Callable[..., T], call: Call, *given: Any) -> T:
         try:

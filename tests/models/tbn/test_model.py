@@ -56,3 +56,20 @@ def test_gpus_offer_half_precision() -> None:
     model = find("tbn")
     assert model.precisions_on("cpu") == ("float32", "bfloat16")
     assert "float16" in model.precisions_on("cuda")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_was_seen_stands_for_what_was_given(precision: str) -> None:
+    """With what rgb and flow showed kept, only sound is looked at, and every score is the same."""
+    small = find("tbn-small")
+    runner = Runner(small, "cpu", (precision,))
+    inputs = {name: [array] for name, array in blank(small, small.modality_names, 2).items()}
+    kept = runner.run(("rgb", "flow"), precision, {name: inputs[name] for name in ("rgb", "flow")}, keep=True)
+    assert {name: array.shape for name, array in kept.features.items()} == {
+        "rgb_seen": (2, 3, 128),
+        "flow_seen": (2, 3, 128),
+    }
+    left = {"audio": inputs["audio"], **{name: [array] for name, array in kept.features.items()}}
+    resumed = runner.run(small.modality_names, precision, left, known=("rgb", "flow")).outputs
+    whole = runner.run(small.modality_names, precision, inputs).outputs
+    assert all((resumed[name] == whole[name]).all() for name in whole)

@@ -74,17 +74,22 @@ def level(arrays: "Mapping[str, NDArray[Any]]") -> "dict[str, NDArray[Any]]":
     return {"audio": (above_floor - mean).astype(np.float32)}
 
 
+def _logits(modality: str) -> tuple[Tensor, ...]:
+    return (Tensor(f"{modality}_logits", "FP32", (10,)),)
+
+
 model = Model(
     name="av-digits",
     modalities=(
-        Modality("text", (Tensor("text", "UINT8", (-1,), limits=(MOST_LETTERS,)),)),
+        Modality("text", (Tensor("text", "UINT8", (-1,), limits=(MOST_LETTERS,)),), features=_logits("text")),
         Modality(
             "audio",
             (Tensor("audio", "UINT8", (-1, MELS), limits=(MOST_FRAMES,)),),
             preprocess=level,
             prepared=(Tensor("audio", "FP32", (-1, MELS), limits=(MOST_FRAMES,), lengths=True),),
+            features=_logits("audio"),
         ),
-        Modality("video", (Tensor("video", "UINT8", (VIDEO_FRAMES, SIDE, SIDE)),)),
+        Modality("video", (Tensor("video", "UINT8", (VIDEO_FRAMES, SIDE, SIDE)),), features=_logits("video")),
     ),
     outputs=(Tensor("scores", "FP32", (10,)),),  # probabilities
     load=load,

@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 CLASSES = 10
 CODES = 256
+KEPT = ("text_logits", "audio_logits", "video_logits")
 
 
 class AVDigits(nn.Module):
-    """Text, audio and video of one digit, or any of the three, to one probability a class."""
+    """Text, audio and video of one digit, or any of the three, to one probability a class.
+
+    What is kept of a modality for a later stage is its logits: fusing adds them.
+    """
 
     def __init__(self, mels: int = 32) -> None:
         super().__init__()
@@ -30,9 +34,17 @@ class AVDigits(nn.Module):
         audio: Tensor | None = None,
         audio_lengths: Tensor | None = None,
         video: Tensor | None = None,
-    ) -> Tensor:
-        """Return probabilities of shape (batch, 10); parameters as `logits` takes them."""
-        return self.logits(text, audio, audio_lengths, video).sum(dim=0).softmax(dim=1)
+        **known: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return probabilities `scores`, and each modality's logits, `text_logits` say; all (batch, 10).
+
+        Parameters are as `logits` takes them; `known` are logits in place of a modality.
+        """
+        given = (("text", text), ("audio", audio), ("video", video))
+        names = [f"{name}_logits" for name, values in given if values is not None]
+        every = known | dict(zip(names, self.logits(text, audio, audio_lengths, video), strict=True))
+        ordered = {name: every[name] for name in KEPT if name in every}
+        return {"scores": torch.stack([*ordered.values()]).sum(dim=0).softmax(dim=1), **ordered}
 
     def logits(
         self,

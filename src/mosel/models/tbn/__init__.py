@@ -119,12 +119,14 @@ def _modalities(shape: Shape) -> tuple[Modality, ...]:
             (Tensor("rgb", "UINT8", (segments, -1, -1, 3), limits),),
             preprocess=functools.partial(preprocess.rgb, side=side),
             prepared=(Tensor("rgb", "UINT8", (segments, 3, side, side)),),
+            features=_seen("rgb", shape),
         ),
         Modality(
             "flow",
             (Tensor("flow", "UINT8", (segments, FLOW_CHANNELS, -1, -1), limits),),
             preprocess=functools.partial(preprocess.flow, side=side),
             prepared=(Tensor("flow", "UINT8", (segments, FLOW_CHANNELS, side, side)),),
+            features=_seen("flow", shape),
         ),
         Modality(
             "audio",
@@ -134,8 +136,13 @@ def _modalities(shape: Shape) -> tuple[Modality, ...]:
             ),
             preprocess=preprocess.audio,
             prepared=(Tensor("audio", "FP32", spectrogram),),
+            features=_seen("audio", shape),
         ),
     )
+
+
+def _seen(modality: str, shape: Shape) -> tuple[Tensor, ...]:
+    return (Tensor(f"{modality}_seen", "FP32", (shape.segments, shape.features)),)
 
 
 def _load(shape: Shape, checkpoint: Path | None, seed: int, device: str, precision: str) -> BatchFunction:

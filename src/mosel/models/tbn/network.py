@@ -12,6 +12,7 @@ from mosel.models.tbn.shape import FLOW_CHANNELS, Shape
 
 RGB_MEAN = (104.0, 117.0, 128.0)  # blue, green, red
 FLOW_MEAN = 128.0
+SEEN = "_seen"
 
 
 class TBN(nn.Module):
@@ -31,18 +32,28 @@ class TBN(nn.Module):
         self.register_buffer("rgb_mean", torch.tensor(RGB_MEAN).view(3, 1, 1), persistent=False)
 
     def forward(
-        self, rgb: Tensor | None = None, flow: Tensor | None = None, audio: Tensor | None = None
+        self,
+        rgb: Tensor | None = None,
+        flow: Tensor | None = None,
+        audio: Tensor | None = None,
+        **known: Tensor,
     ) -> dict[str, Tensor]:
         """Return `verb`, (batch, verbs), and `noun`, (batch, nouns): logits, means over the segments.
+
+        Beside them stands what each branch saw, `rgb_seen` say, of shape (batch, segments, features).
 
         Args:
             rgb: blue, green and red, 0 to 255, of shape (batch, segments, 3, side, side).
             flow: x and y of five frames in turn, 0 to 255, 128 being none; (batch, segments, 10, side, side).
             audio: logarithms of a spectrogram, (batch, segments, frequencies, times).
+            known: what branches saw, in place of modalities.
         """
-        seen = self.features_of(rgb, flow, audio)
-        given = next(values for values in (rgb, flow, audio) if values is not None)
-        return self.fuse_features(seen, given.shape[0], given.shape[1])
+        seen = {name.removesuffix(SEEN): values.flatten(0, 1).to(self.dtype) for name, values in known.items()}
+        seen |= self.features_of(rgb, flow, audio)
+        given = next(values for values in (rgb, flow, audio, *known.values()) if values is not None)
+        batch, segments = given.shape[:2]
+        kept = {f"{name}{SEEN}": flat.view(batch, segments, -1) for name, flat in seen.items()}
+        return self.fuse_features(seen, batch, segments) | kept
 
     def features_of(
         self, rgb: Tensor | None = None, flow: Tensor | None = None, audio: Tensor | None = None

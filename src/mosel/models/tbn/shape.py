@@ -9,6 +9,10 @@ PAPER_MIDDLE = 96
 """To how many channels BN-Inception's blocks 4c and 4d project what they pool, in its paper."""
 
 
+PAPER_FEATURES = 1024
+"""The width of BN-Inception's last block."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How large a network is.
@@ -30,6 +34,11 @@ class Shape:
     verbs: int = 97
     nouns: int = 300
     middle: int = PAPER_MIDDLE
+
+    @property
+    def features(self) -> int:
+        """How much each image network tells of a segment."""
+        return PAPER_FEATURES // self.divisor
 
 
 SHAPES = {"full": Shape(), "small": Shape(segments=3, side=96, divisor=8, hidden=128)}

@@ -10,6 +10,7 @@ from mosel.evaluation.arrivals import Recipe, generate
 from mosel.evaluation.report import FIGURES, run_names
 from mosel.evaluation.results import JobResult, Run, write_run
 from mosel.evaluation.simulate import Conditions, simulate
+from mosel.online.policies import POLICIES
 from mosel.online.scheduler import Scheduler
 
 from .stand_ins import job, profile
@@ -108,6 +109,20 @@ def test_a_run_in_which_nothing_ran_can_be_reported(tmp_path: Path) -> None:
     assert Page((tmp_path / "report.html").read_text()).tags.count("svg") == len(FIGURES)
 
 
+def test_every_policy_fits_in_one_report(tmp_path: Path) -> None:
+    """A run of each policy goes into one page, each with a colour of its own on light and dark ground."""
+    words = []
+    for policy in POLICIES:
+        write_run(Run(policy, 1, 0, [JobResult(job("a"), State.REJECTED, 0)], []), tmp_path / policy)
+        words.append(str(tmp_path / policy))
+    assert run(["report", *words, "-o", str(tmp_path / "report.html"), "--quiet"]) == 0
+    text = (tmp_path / "report.html").read_text()
+    used = re.findall(r"background:var\((--s\d)\)", text)
+    assert len(set(used)) == len(POLICIES)
+    for name in used:
+        assert len(set(re.findall(rf"{name}:(#\w+)", text))) == 2
+
+
 def test_runs_are_named_as_briefly_as_they_can_be_told_apart() -> None:
     """The folder's own name, or with its parents where names repeat."""
     assert run_names([Path("/a/one"), Path("/a/two")]) == ["one", "two"]
@@ -117,7 +132,7 @@ def test_runs_are_named_as_briefly_as_they_can_be_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [([], "0 runs; expected 1 to 6"), (["nowhere"], "nowhere: is no folder"), (["."], "summary.json")],
+    [([], "0 runs; expected 1 to 9"), (["nowhere"], "nowhere: is no folder"), (["."], "summary.json")],
 )
 def test_what_is_no_run_is_told(
     tmp_path: Path,

@@ -20,7 +20,7 @@ from mosel.evaluation import curves
 from mosel.evaluation.curves import Floats
 from mosel.evaluation.recorded import Recorded
 
-SERIES, SHADES = 6, 7
+SERIES, SHADES = 9, 7
 INK, FAINT, GROUND = "#010101", "#020202", "#030303"
 BINS = 80
 WIDTH_IN, WIDE_IN, HEIGHT_IN = 6.2, 12.6, 2.8

@@ -142,12 +142,14 @@ def _card(name: str, text: str, svg: str, *, wide: bool) -> str:
 _LIGHT = (
     "--ground:#f6f7f9;--card:#fff;--ink:#1d232c;--soft:#5c6673;--faint:#d9dee5;--line:#e6e9ee;"
     "--s0:#8a94a3;--s1:#d98a1f;--s2:#1769c2;--s3:#18936f;--s4:#8a4fbf;--s5:#c2405a;"
+    "--s6:#7a5c3a;--s7:#0f9fb5;--s8:#6d7d12;"
     "--m0:#e3effb;--m1:#c3dcf4;--m2:#98c3ea;--m3:#67a3da;--m4:#3c82c4;--m5:#1f62a3;--m6:#12406f;"
     "--ok:#2a9d78;--late:#e0a33a;--dropped:#b9c1cc;--rejected:#dde2e8;--failed:#c2405a"
 )
 _DARK = (
     "--ground:#12161c;--card:#1a2028;--ink:#e4e9f0;--soft:#98a3b1;--faint:#37414e;--line:#2a323d;"
     "--s0:#8d98a8;--s1:#f0a945;--s2:#5aa9ff;--s3:#46c79d;--s4:#b98cf0;--s5:#f0708a;"
+    "--s6:#c9a27a;--s7:#4fd0e3;--s8:#bccb5a;"
     "--m0:#dcebfb;--m1:#aed2f6;--m2:#7fb6ee;--m3:#5597dd;--m4:#3a78bd;--m5:#295a92;--m6:#1e4068;"
     "--ok:#3fae8a;--late:#f0a945;--dropped:#4d5866;--rejected:#333c47;--failed:#f0708a"
 )

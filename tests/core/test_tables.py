@@ -172,9 +172,11 @@ def test_bad_profile_is_refused_by_name(edit: Edit, named: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_none_are_refused(number: str) -> None:
-    """NaN and infinities are no latencies, however they are spelt."""
+    """NaN and infinities are no latencies, however they are spelt, and their place is named."""
     raw = json.dumps(PROFILE).replace("0.007", number)
-    with pytest.raises(FileError, match=r"given\.json"):
+    with pytest.raises(
+        FileError, match=r"given\.json: key `modes\[\d\]\.latency_\w+\[\d\]` is -?(nan|inf); expected"
+    ):
         tables.decode_profile(raw.encode(), "given.json")
 
 

@@ -6,6 +6,7 @@ scheduling is not known here.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -220,7 +221,8 @@ def _decode(raw: bytes, kind: type[T], format_name: str, source: str) -> T:
     try:
         found = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FileError(f"{source}: is not valid JSON ({error}); was it cut short or edited?") from error
+        problem = _no_number(raw) or f"is not valid JSON ({error}); was it cut short or edited?"
+        raise FileError(f"{source}: {problem}") from error
     given = found.get("format") if isinstance(found, dict) else None
     if given != format_name:
         raise FileError(f'{source}: key `format` is {given!r}; expected "{format_name}"')
@@ -228,6 +230,25 @@ def _decode(raw: bytes, kind: type[T], format_name: str, source: str) -> T:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         raise FileError(f"{source}: {error}") from error
+
+
+def _no_number(raw: bytes) -> str | None:
+    """Say where a NaN or an infinity stands, which some programs write although JSON has neither."""
+    try:
+        waiting = [("key `", json.loads(raw))]
+    except (ValueError, RecursionError):
+        return None
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{place}` is {value}; expected a finite number"
+        inside = (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        )
+        for key, each in inside:
+            step = f"[{key}]" if isinstance(key, int) else key if place.endswith("`") else f".{key}"
+            waiting.append((place + step, each))
+    return None
 
 
 def _profile_problems(profile: Profile) -> Iterator[str]:

@@ -14,7 +14,13 @@ from mosel.evaluation.experiments.cascade import cheapest_mix
 from mosel.evaluation.experiments.fig8 import lower_precision
 from mosel.evaluation.experiments.lab import code_digest
 from mosel.evaluation.experiments.month import DAY_S, GAP_S, month, sampled_days
-from mosel.evaluation.experiments.trials import Trial, paper_capacity_rps, run_trial
+from mosel.evaluation.experiments.trials import (
+    MOST_VIOLATIONS,
+    Trial,
+    is_carried,
+    paper_capacity_rps,
+    run_trial,
+)
 from mosel.evaluation.experiments.workloads import LEAST_REQUESTS
 from tests.online.cascaded import cascaded
 
@@ -256,3 +262,14 @@ def test_live_belongs_to_its_option(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert run(["reproduce", "fig1", "--live", *words, str(tmp_path / "with")]) == 2
     assert not (tmp_path / "with").exists()
     assert "live: no profile can be served here" in capsys.readouterr().err
+
+
+def test_a_search_ends_a_simulation_where_too_much_is_violated() -> None:
+    """Whether a rate is carried is what the whole run's violation ratio says, on both sides of the limit."""
+    said = set()
+    for rate_rps in (5, 60):
+        trial = Trial("none+batching", Recipe("poisson", 4.0, 0, rate_rps=rate_rps))
+        carried = run_trial(trial, profile(full_ms=50)).violation_ratio <= MOST_VIOLATIONS
+        assert is_carried(trial, profile(full_ms=50)) is carried
+        said.add(carried)
+    assert said == {True, False}

@@ -19,6 +19,7 @@ from mosel.evaluation.experiments import EXPERIMENTS, Lab, Section
 from mosel.evaluation.experiments.lab import Told
 from mosel.evaluation.experiments.live import servable
 from mosel.evaluation.experiments.page import write_sections
+from mosel.evaluation.experiments.pool import pool
 from mosel.evaluation.experiments.section import Grid
 from mosel.evaluation.traces import read_counts
 
@@ -72,13 +73,13 @@ def reproduce(
         _whole(seeds, QUICK_SEEDS if quick else SEEDS, "--seeds"),
         _seconds(duration, QUICK_DURATION_S if quick else DURATION_S),
         quick,
-        _whole(processes, len(os.sched_getaffinity(0)), "--processes"),
-        not fresh,
-        None if trace is None else read_counts(trace),
+        keep=not fresh,
+        trace=None if trace is None else read_counts(trace),
     )
     if "live" in chosen:
         servable(lab)  # before anything that takes long
-    sections = _run(chosen, lab, quiet)
+    with pool(_whole(processes, len(os.sched_getaffinity(0)), "--processes")) as others:
+        sections = _run(chosen, replace(lab, pool=others), quiet)
     page = write_sections(sections, lab, output)
     for section in sections:
         if section.name == "live" and section.shown:

@@ -6,10 +6,9 @@ outlives a change to what it depends on.
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,7 +44,7 @@ class Lab:
         seeds: how many workloads each point of a figure is the median of.
         duration_s: of each workload.
         quick: take fewer points.
-        processes: how many trials run at a time.
+        pool: other processes, in which trials run; without it they run here, one after the other.
         keep: whether outcomes are kept and kept ones are used.
         trace: requests of each second of a recorded series, where one is given.
         told: is told of progress.
@@ -56,7 +55,7 @@ class Lab:
     seeds: int = 5
     duration_s: float = 60.0
     quick: bool = False
-    processes: int = 1
+    pool: Executor | None = None
     keep: bool = True
     trace: Counts | None = None
     told: Told = _unheard
@@ -89,11 +88,10 @@ class Lab:
         self, run: Callable[[Asked, Profile], Found], asked: Sequence[tuple[str, Asked]]
     ) -> Iterator[Found]:
         items, tables = [each for _, each in asked], [self.profiles[name] for name, _ in asked]
-        if self.processes == 1 or len(asked) < 2:
+        if self.pool is None:
             yield from map(run, items, tables)
-            return
-        with ProcessPoolExecutor(min(self.processes, len(asked)), get_context("spawn")) as pool:
-            yield from pool.map(run, items, tables)
+        else:
+            yield from self.pool.map(run, items, tables)
 
     def _path(self, name: str, asked: Trial | Search) -> Path:
         parts = (code_digest(), self.sha256[name], type(asked).__name__, msgspec.json.encode(asked).decode())

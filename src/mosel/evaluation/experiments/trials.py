@@ -5,6 +5,8 @@ runs and computed in other processes. Wall times are no part of an outcome.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -18,6 +20,7 @@ from mosel.evaluation.bound import clairvoyant_bound
 from mosel.evaluation.results import JobResult, Run, summarise
 from mosel.evaluation.simulate import Conditions, simulate
 from mosel.evaluation.workload import Workload
+from mosel.online.events import Action, Complete, Event, Scheduling
 from mosel.online.scheduler import Scheduler
 
 MOST_VIOLATIONS = 0.10
@@ -91,12 +94,8 @@ class Carried(msgspec.Struct, frozen=True):
 
 def run_trial(trial: Trial, profile: Profile) -> Outcome:
     """Simulate one trial; the same one gives the same outcome."""
-    given = profile if trial.cascades else msgspec.structs.replace(profile, cascades=())
-    actual = _with_modalities(_at_precision(given, trial.precision), trial.modalities)
-    jobs = _workload(trial, actual)
-    believed = {actual.model: _slower(actual, trial.believed)}
-    scheduler = Scheduler(believed, policy=trial.policy, seed=trial.recipe.seed)
-    done = simulate(scheduler, {actual.model: actual}, jobs, Conditions(seed=trial.recipe.seed))
+    set_up = _set_up(trial, profile)
+    done = simulate(set_up.scheduler, set_up.world, set_up.jobs, set_up.conditions)
     found = summarise(Run(trial.policy, 1, trial.recipe.seed, done.jobs, done.batches))
     edges = curves.edges_s(trial.recipe.duration_s, curves.WINDOW_S)
     ratios = curves.violation_ratios(done.jobs, edges)
@@ -113,7 +112,7 @@ def run_trial(trial: Trial, profile: Profile) -> Outcome:
         windows_violations=tuple(ratios[~np.isnan(ratios)].tolist()),
         accuracies=_counted(done.jobs),
         tenants=_by_tenant(done.jobs),
-        bound=clairvoyant_bound({actual.model: actual}, jobs) if trial.bound else None,
+        bound=clairvoyant_bound(set_up.world, set_up.jobs) if trial.bound else None,
     )
 
 
@@ -124,9 +123,20 @@ def run_search(search: Search, profile: Profile) -> Carried:
     for _ in range(STEPS):
         middle = (low * high) ** 0.5
         recipe = Recipe("poisson", search.duration_s, search.seed, rate_rps=middle * capacity)
-        outcome = run_trial(Trial(search.policy, recipe, precision=search.precision), profile)
-        low, high = (middle, high) if outcome.violation_ratio <= MOST_VIOLATIONS else (low, middle)
+        trial = Trial(search.policy, recipe, precision=search.precision)
+        low, high = (middle, high) if is_carried(trial, profile) else (low, middle)
     return Carried(low * capacity if low > LEAST_LOAD else 0.0)
+
+
+def is_carried(trial: Trial, profile: Profile) -> bool:
+    """Return whether violations stay at `MOST_VIOLATIONS` or less; where they do not, the run ends there."""
+    set_up = _set_up(trial, profile)
+    watched = _Watched(set_up.scheduler, sum(job.requests for job in set_up.jobs.jobs))
+    try:
+        simulate(watched, set_up.world, set_up.jobs, set_up.conditions)
+    except _TooManyError:
+        return False
+    return True
 
 
 def paper_capacity_rps(profile: Profile) -> float:
@@ -140,6 +150,51 @@ def paper_capacity_rps(profile: Profile) -> float:
         int(count) * full_latency_s(profile, int(size)) for size, count in zip(kept[0], kept[1], strict=True)
     )
     return float(sizes.sum()) / taken_s
+
+
+@dataclass(frozen=True, slots=True)
+class _SetUp:
+    """What is simulated."""
+
+    scheduler: Scheduler
+    world: dict[str, Profile]
+    jobs: Workload
+    conditions: Conditions
+
+
+def _set_up(trial: Trial, profile: Profile) -> _SetUp:
+    given = profile if trial.cascades else msgspec.structs.replace(profile, cascades=())
+    actual = _with_modalities(_at_precision(given, trial.precision), trial.modalities)
+    believed = {actual.model: _slower(actual, trial.believed)}
+    scheduler = Scheduler(believed, policy=trial.policy, seed=trial.recipe.seed)
+    conditions = Conditions(seed=trial.recipe.seed)
+    return _SetUp(scheduler, {actual.model: actual}, _workload(trial, actual), conditions)
+
+
+class _TooManyError(Exception):
+    """More requests were violated than a rate that is carried may have."""
+
+
+class _Watched:
+    """A scheduler that is stopped once `MOST_VIOLATIONS` of so many requests are exceeded."""
+
+    def __init__(self, scheduler: Scheduling, requests: int) -> None:
+        self._scheduler = scheduler
+        self._requests, self._violated = requests, 0
+
+    def handle(self, events: Sequence[Event], now_ns: int) -> list[Action]:
+        """Pass on what happened and what is to be done.
+
+        Raises:
+            _TooManyError: there is no need to go on.
+        """
+        actions = self._scheduler.handle(events, now_ns)
+        for action in actions:
+            if isinstance(action, Complete) and action.receipt.outcome is not State.SERVED:
+                self._violated += action.receipt.job.requests
+        if self._violated / self._requests > MOST_VIOLATIONS:
+            raise _TooManyError
+        return actions
 
 
 def _workload(trial: Trial, profile: Profile) -> Workload:

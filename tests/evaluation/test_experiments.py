@@ -21,7 +21,7 @@ from mosel.evaluation.experiments.trials import (
     paper_capacity_rps,
     run_trial,
 )
-from mosel.evaluation.experiments.workloads import LEAST_REQUESTS
+from mosel.evaluation.experiments.workloads import LEAST_REQUESTS, without_fast
 from tests.online.cascaded import cascaded
 
 from .stand_ins import CHEAP, profile
@@ -173,6 +173,33 @@ def test_the_headline_says_what_a_profile_s_notes_say() -> None:
         assert said in str(EXPERIMENTS["headline"](lab).numbers.rows[-1][8])
 
 
+def test_profiles_of_fast_models_are_left_out_where_there_are_others(lab: Lab) -> None:
+    """A model with a capacity of a thousand requests a second is not simulated beside a slower one."""
+    fast = profile(full_ms=1)
+    both = replace(lab, profiles={"fast": fast, **lab.profiles})
+    assert list(without_fast(both).profiles) == ["small"]
+    alone = replace(lab, profiles={"fast": fast})
+    assert without_fast(alone) is alone
+
+
+def test_the_command_says_what_it_left_out_and_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a folder's profiles those of fast models are not simulated but named; each part has its time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOSEL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "profiles").mkdir()
+    write_profile(profile(full_ms=100), tmp_path / "profiles" / "small.json")
+    write_profile(profile(full_ms=1), tmp_path / "profiles" / "swift.json")
+    words = ["reproduce", "jct", "fig1", "--quick", "--duration", "4", "--processes", "1", "-o"]
+    assert run([*words, str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "not simulated, as so fast a model takes long: swift; give --full" in told
+    assert [line.split()[0] for line in told.splitlines() if line.endswith(" s")] == ["fig1", "jct", "all"]
+    assert "swift" not in (tmp_path / "out" / "jct.csv").read_text()
+    assert "swift" in (tmp_path / "out" / "fig1.csv").read_text()
+
+
 def test_a_month_needs_a_series(lab: Lab) -> None:
     """Without a recorded series there is no month."""
     with pytest.raises(UsageError, match="--trace"):
@@ -224,6 +251,7 @@ def test_the_command_writes_a_page_that_needs_nothing_else(tmp_path: Path) -> No
         (["month", "--profile", "small.json"], "give both or neither"),
         (["fig1", "--profile", "small.json", "--trace", "small.json"], "give both or neither"),
         (["fig1", "--profile", "small.json", "--seeds", "0"], "--seeds 0"),
+        (["fig1", "--profile", "small.json", "--quick", "--full"], "--quick and --full"),
         (["fig1", "--profile", "small.json", "--duration", "1"], "at least 4 seconds"),
         (["fig1"], "no profile"),
         (["fig1", "--profile", "small.json", "--profile", "other/small.json"], "same file name"),

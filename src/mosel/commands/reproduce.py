@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import UsageError
 from mosel.core.tables import read_profile
 from mosel.evaluation.experiments import EXPERIMENTS, Lab, Section
@@ -21,11 +22,15 @@ from mosel.evaluation.experiments.live import servable
 from mosel.evaluation.experiments.page import write_sections
 from mosel.evaluation.experiments.pool import pool
 from mosel.evaluation.experiments.section import Grid
+from mosel.evaluation.experiments.workloads import without_fast
 from mosel.evaluation.traces import read_counts
 
 FOLDER = Path("profiles")
-SEEDS, DURATION_S = 3, 60.0
-QUICK_SEEDS, QUICK_DURATION_S = 1, 12.0
+SEEDS, FULL_SEEDS, QUICK_SEEDS = 2, 3, 1
+DURATION_S, QUICK_DURATION_S = 60.0, 12.0
+FULL_REQUESTS, FULL_LEAST_S = 20_000, 12.0
+AS_MEASURED = ("fig1", "table2", "live")
+"""What takes no longer with the profiles of fast models, and is always as long as with --full."""
 WIDE = 180
 """Characters of a line that no terminal limits."""
 
@@ -36,6 +41,7 @@ def reproduce(
     seeds: int | None = None,
     duration: float | None = None,
     quick: bool = False,
+    full: bool = False,
     fresh: bool = False,
     trace: Path | None = None,
     live: bool = False,
@@ -52,10 +58,12 @@ def reproduce(
             sensitivity, tenants, cascade, month, live; where none is named all of them, but month only with
             --trace and live only with --live.
         profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
-        seeds: how many workloads stand behind each point; 3 by default.
+        seeds: how many workloads stand behind each point; 2 by default, 3 with --full.
         duration: seconds of each workload at most; 60 by default. Fast models get shorter ones, and
             those slow enough for fewer than 40 requests longer ones.
         quick: one seed, 12 s and fewer points.
+        full: longer workloads, and of the profiles in the folder also those of models that carry over 500
+            requests a second in what is simulated: an hour or more, not minutes.
         fresh: compute everything anew, instead of using what earlier runs of the same code left.
         trace: for month, the recorded arrivals: `second count` in two columns, a count for each second, Azure's
             LLM and multi-modal traces, or BurstGPT's.
@@ -65,29 +73,33 @@ def reproduce(
         output: the folder for report.html and the CSV files.
         quiet: say nothing on stderr.
     """
+    if quick and full:
+        raise UsageError("--quick and --full; give one of them")
     chosen = _chosen(names, trace, live)
     read = {path.stem: read_profile(path) for path in _paths(profile)}
     lab = Lab(
         {name: each.profile for name, each in read.items()},
         {name: each.sha256 for name, each in read.items()},
-        _whole(seeds, QUICK_SEEDS if quick else SEEDS, "--seeds"),
+        _whole(seeds, QUICK_SEEDS if quick else FULL_SEEDS if full else SEEDS, "--seeds"),
         _seconds(duration, QUICK_DURATION_S if quick else DURATION_S),
         quick,
         keep=not fresh,
         trace=None if trace is None else read_counts(trace),
     )
+    whole = replace(lab, most_requests=FULL_REQUESTS, least_s=FULL_LEAST_S)
+    simulated = whole if full else lab if profile else without_fast(lab)
     if "live" in chosen:
         servable(lab)  # before anything that takes long
     with pool(_whole(processes, len(os.sched_getaffinity(0)), "--processes")) as others:
-        sections = _run(chosen, replace(lab, pool=others), quiet)
-    page = write_sections(sections, lab, output)
+        labs = {name: whole if name in AS_MEASURED else simulated for name in chosen}
+        sections, took_s = _run({name: replace(each, pool=others) for name, each in labs.items()}, quiet)
+    page = write_sections(sections, replace(lab, left_out=simulated.left_out), output)
     for section in sections:
         if section.name == "live" and section.shown:
             _print(section.shown)
     if not quiet:
-        if not names and trace is None:
-            sys.stderr.write("month is left out, as no recorded series is given; give --trace FILE\n")
-        sys.stderr.write(f"wrote {page}\n")
+        for line in (*_left_out(simulated, names, trace), *_took(took_s), f"wrote {page}"):
+            sys.stderr.write(f"{line}\n")
 
 
 def _chosen(names: Sequence[str], trace: Path | None, live: bool) -> list[str]:
@@ -122,14 +134,29 @@ def _seconds(given: float | None, usual: float) -> float:
     return usual if given is None else given
 
 
-def _run(names: Sequence[str], lab: Lab, quiet: bool) -> list[Section]:
-    sections = []
+def _run(labs: Mapping[str, Lab], quiet: bool) -> tuple[list[Section], dict[str, float]]:
+    """Return what each experiment hands back, and how many seconds it took."""
+    sections, took_s = [], {}
     with _bar(quiet) as progress:
-        for name in names:
-            task = progress.add_task(name, total=None)
+        for name, lab in labs.items():
+            task, began_ns = progress.add_task(name, total=None), monotonic_ns()
             sections.append(EXPERIMENTS[name](replace(lab, told=_teller(progress, task))))
             progress.update(task, completed=1, total=1)
-    return sections
+            took_s[name] = to_s(monotonic_ns() - began_ns)
+    return sections, took_s
+
+
+def _left_out(simulated: Lab, names: Sequence[str], trace: Path | None) -> list[str]:
+    lines = []
+    if not names and trace is None:
+        lines.append("month is left out, as no recorded series is given; give --trace FILE")
+    if fast := ", ".join(simulated.left_out):
+        lines.append(f"not simulated, as so fast a model takes long: {fast}; give --full")
+    return lines
+
+
+def _took(took_s: Mapping[str, float]) -> list[str]:
+    return [f"{name:12}{seconds:8.1f} s" for name, seconds in {**took_s, "all": sum(took_s.values())}.items()]
 
 
 def _print(grid: Grid) -> None:

@@ -14,6 +14,7 @@ COMPLETION, PRECISION = 11.0, 4.6
 COMPARED = ("paper", "optimized", "joint")
 COLUMNS = ("figure", "model", "the_papers", "profile", *COMPARED, "reached", "why", "seeds", "usual_s")
 SEARCH_S, QUICK_SEARCH_S = 20.0, 6.0
+NO_PROFILE = "not measured: no profile given"
 SEARCH_REQUESTS = 40
 """At the full mode's capacity: the least that a search sends a slow model."""
 
@@ -34,7 +35,7 @@ def headline(lab: Lab) -> Section:
         "The paper's claims beside ours",
         "Medians over seeds, in simulation, against `none`, the paper's own baseline. A profile that was "
         "measured on another device or of a smaller model is no measurement of the paper's setting: the last "
-        "column says what differs. A dash: not measured, as no profile of that model was given.",
+        "column says what differs. A dash: not measured, as no profile of that model is in this run.",
         Grid(COLUMNS, tuple((*row, lab.seeds, lab.duration_s) for row in rows)),
         shown=Grid(
             (
@@ -105,7 +106,8 @@ def _rows(
         ("rate with lower precision and selection (times full precision's)", PRECISION if name else None),
     ]
     if not name:
-        why = "not measured: no profile given"
+        fast = [each for each in lab.left_out if _model_of(each) == model]
+        why = f"not simulated: {fast[0]} is so fast that it takes long" if fast else NO_PROFILE
         return [(text, model, value, "", None, None, None, "", why) for text, value in claims[:3]]
     profile, rows = lab.profiles[name], list[tuple[Cell, ...]]()
     values = _values(found, carried, profile, name)

@@ -42,12 +42,15 @@ class Lab:
         profiles: by the name of their file.
         sha256: of each profile's file.
         seeds: how many workloads each point of a figure is the median of.
-        duration_s: of each workload.
+        duration_s: of each workload, at most.
         quick: take fewer points.
         pool: other processes, in which trials run; without it they run here, one after the other.
         keep: whether outcomes are kept and kept ones are used.
         trace: requests of each second of a recorded series, where one is given.
         told: is told of progress.
+        most_requests: about so many make a workload of a fast model, which is shorter then.
+        least_s: how long a workload is at least.
+        left_out: names of profiles that are not simulated, as their models are so fast.
     """
 
     profiles: Mapping[str, Profile]
@@ -59,6 +62,9 @@ class Lab:
     keep: bool = True
     trace: Counts | None = None
     told: Told = _unheard
+    most_requests: int = 2_000
+    least_s: float = 4.0
+    left_out: tuple[str, ...] = ()
 
     def trials(self, asked: Sequence[tuple[str, Trial]]) -> list[Outcome]:
         """Return the outcome of each trial, which stands beside the name of its profile."""

@@ -55,7 +55,8 @@ def html(sections: Sequence[Section], lab: Lab) -> str:
 def _subtitle(lab: Lab) -> str:
     many = f"{len(lab.profiles)} profile{'s' if len(lab.profiles) > 1 else ''}"
     seeds = f"{lab.seeds} seed{'s' if lab.seeds > 1 else ''}"
-    return f"{many}, {seeds}, workloads of {lab.duration_s:g} s, one worker each, in simulation"
+    fast = f"; not simulated, as they are so fast: {', '.join(lab.left_out)}" if lab.left_out else ""
+    return f"{many}, {seeds}, workloads of {lab.duration_s:g} s at most, one worker each, in simulation{fast}"
 
 
 def _profiles(lab: Lab) -> str:

@@ -1,6 +1,7 @@
 """The workloads that experiments share, sized after each profile as §7.1 sizes them after each model."""
 
 import math
+from dataclasses import replace
 
 from mosel.core.tables import Profile
 from mosel.evaluation.arrivals import Recipe
@@ -14,15 +15,24 @@ COMPARED = ("none", "none+batching", "paper", "joint")
 """Where a picture has no room for all."""
 
 LEAST_RPS = 5.0
-LEAST_DURATION_S = 12.0
-LEAST_REQUESTS, MOST_REQUESTS = 40, 20_000
-"""Fast models get shorter workloads, so that all experiments take minutes; slow ones longer, not empty ones."""
+LEAST_REQUESTS = 40
+"""Slow models get longer workloads, not empty ones."""
+FAST_RPS = 500.0
+"""Models with a greater capacity have hundreds of jobs waiting within the latency SLO: decisions take long."""
 
 
 def duration_s(lab: Lab, rate_rps: float) -> float:
-    """Return how long jobs arrive: as asked, within the limits on requests, but three windows or more."""
-    usual = min(lab.duration_s, max(LEAST_DURATION_S, round(MOST_REQUESTS / rate_rps)))
+    """Return how long jobs arrive: as asked, within the limits on requests."""
+    usual = min(lab.duration_s, max(lab.least_s, round(lab.most_requests / rate_rps)))
     return max(usual, math.ceil(LEAST_REQUESTS / rate_rps))
+
+
+def without_fast(lab: Lab) -> Lab:
+    """Return the lab without profiles of models that carry over `FAST_RPS`, if it has others."""
+    slow = {name: each for name, each in lab.profiles.items() if paper_capacity_rps(each) <= FAST_RPS}
+    if not slow:
+        return lab
+    return replace(lab, profiles=slow, left_out=tuple(name for name in lab.profiles if name not in slow))
 
 
 def largest(lab: Lab) -> str:

@@ -21,6 +21,9 @@ LOADS = (0.5, 1.0, 2.0, 3.0)
 MEASURES = ("on_time", "right_on_time", "answered", "jct_mean_s", "jct_p99_s", "send_lag_p99_ms")
 PERCENTILES = (50, 90, 95, 99)
 
+DEFAULT, FULL = "mosel, joint", "mosel, none+batching"
+"""What is compared with the others, and what runs all modalities as they do."""
+
 Results = dict[str, Any]
 
 
@@ -72,9 +75,25 @@ def peers_block(results: Results | None) -> str:
             *_table(results, "On time, share of requests", "on_time", "{:.1%}"),
             *_table(results, effective, "right_on_time", "{:.1%}"),
             *_table(results, "Completion time of what was answered, mean", "jct_mean_s", "{:.0f} ms", 1000),
+            *_by_how_much(results),
             caption,
         ]
     )
+
+
+def _by_how_much(results: Results) -> Iterator[str]:
+    """How many more requests the default serves on time than the best of others does, load by load."""
+    on_time = {(cell["system"], cell["load"]): cell["on_time"] for cell in results["cells"]}
+    names = {name for name, _ in on_time}
+    peers = sorted(name for name in names if not name.startswith("mosel"))
+    for title, others in (("the best of the other servers", peers), (f"`{FULL}`", [FULL])):
+        if DEFAULT in names and names.issuperset(others):
+            more = [
+                100 * (on_time[DEFAULT, load] - max(on_time[name, load] for name in others)) for load in LOADS
+            ]
+            shown = ", ".join(f"{points:.1f}" for points in more)
+            yield f"Points by which `{DEFAULT}` serves more on time than {title}, load by load: {shown}."
+            yield ""
 
 
 def loadgen_block(results: Results | None) -> str:

@@ -1,11 +1,10 @@
-"""A log-log plot as SVG that is legible on light and dark pages.
-
-Written without a plotting library, whose SVG refers to parts of itself; the docs allow none of that.
-"""
+"""A log-log plot as SVG."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from _svg import drawing, grid, polyline
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 440, 70, 120, 46, 52
 
@@ -33,43 +32,17 @@ class Plot:
 
 def svg(plot: Plot) -> str:
     """Return the picture's text."""
-    size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="t">'
-    title = f'<title id="t">{plot.title}</title>'
     heading = f'<text class="head" x="{LEFT}" y="26">{plot.title}</text>'
-    parts = [head, title, _style(plot), heading, *_grid(plot), *_drawn(plot), "</svg>", ""]
-    return "\n".join(parts)
-
-
-def _style(plot: Plot) -> str:
-    def of(ground: int) -> str:
-        named = [(f"l{index}", line.colours[ground]) for index, line in enumerate(plot.lines)]
-        rules = [
-            f".{name} {{ stroke: {it}; }} text.{name} {{ fill: {it}; stroke: none; }}" for name, it in named
-        ]
-        return "\n    ".join(rules)
-
-    return f"""<style>
-  text {{ font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57606a; }}
-  .head {{ font-size: 13px; font-weight: 600; fill: #1f2328; }} .name {{ font-weight: 600; }}
-  .ground {{ fill: #ffffff; stroke: #d0d7de; }} .grid {{ stroke: #d8dee4; stroke-width: 0.7; }}
-  polyline {{ fill: none; stroke-width: 2; stroke-linejoin: round; }} .dashed {{ stroke-dasharray: 5 4; }}
-    {of(0)}
-  @media (prefers-color-scheme: dark) {{
-    text {{ fill: #9198a1; }} .head {{ fill: #e6edf3; }}
-    .ground {{ fill: #161b22; stroke: #30363d; }} .grid {{ stroke: #2a313a; }}
-    {of(1)}
-  }}
-</style>
-<rect class="ground" x="1" y="1" width="{WIDTH - 2}" height="{HEIGHT - 2}" rx="10"/>"""
+    colours = {f"l{index}": line.colours for index, line in enumerate(plot.lines)}
+    rules = ".name { font-weight: 600; } polyline { stroke-width: 2; } .dashed { stroke-dasharray: 5 4; }"
+    return drawing(plot.title, (WIDTH, HEIGHT), colours, [heading, *_grid(plot), *_drawn(plot)], rules)
 
 
 def _grid(plot: Plot) -> Iterator[str]:
     xs = sorted({x for line in plot.lines for x, _ in line.points})
     for value, name in plot.ticks.items():
         y = _y(plot, value)
-        yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{name}</text>'
+        yield grid(LEFT, WIDTH - RIGHT, y, name)
     for value in xs:
         x = _x(plot, value)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
@@ -90,9 +63,8 @@ def _drawn(plot: Plot) -> Iterator[str]:
         at[index] = max(y, lowest.get(x, 0.0) + 14)
         lowest[x] = at[index]
     for index, line in enumerate(plot.lines):
-        points = " ".join(f"{_x(plot, x):.1f},{_y(plot, y):.1f}" for x, y in line.points)
         kind = f"l{index} dashed" if line.dashed else f"l{index}"
-        yield f'<polyline class="{kind}" points="{points}"/>'
+        yield polyline(kind, [(_x(plot, x), _y(plot, y)) for x, y in line.points])
         x = _x(plot, line.points[-1][0]) + 7
         yield f'<text class="name l{index}" x="{x:.1f}" y="{at[index] + 4:.1f}">{line.name}</text>'
 

@@ -1,10 +1,9 @@
-"""The plots of `share_of_bound.py`: a panel a profile, load against a figure, as SVG for light and dark pages.
-
-Written without a plotting library, whose SVG refers to parts of itself; the docs allow none of that.
-"""
+"""The plots of `share_of_bound.py`: a panel a profile, load against a figure."""
 
 from collections.abc import Iterator
 from typing import Any
+
+from _svg import drawing, grid, legend, polyline
 
 COLOURS = {
     "none": ("#6e7781", "#8b949e"),
@@ -41,36 +40,15 @@ def _figure(results: dict[str, Any], title: str, key: str) -> str:
         f'<text x="{middle:g}" y="{TOP + HEIGHT + 36}" text-anchor="middle">'
         "load, in multiples of the capacity with all modalities at batch size 1</text>"
     )
-    size = f'viewBox="0 0 {WIDTH} {TOP + HEIGHT + 46}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="t">'
-    return "\n".join([head, f'<title id="t">{title}</title>', _style(), *body, "</svg>", ""])
-
-
-def _style() -> str:
-    def of(ground: int) -> str:
-        return " ".join(f".{_class(policy)} {{ stroke: {pair[ground]}; }}" for policy, pair in COLOURS.items())
-
-    return f"""<style>
-  text {{ font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57606a; }}
-  .head {{ font-size: 13px; font-weight: 600; fill: #1f2328; }}
-  .ground {{ fill: #ffffff; stroke: #d0d7de; }} .grid {{ stroke: #d8dee4; stroke-width: 0.7; }}
-  polyline, .key {{ fill: none; stroke-width: 1.7; stroke-linejoin: round; }} .joint {{ stroke-width: 3; }}
-  .optimized {{ stroke-dasharray: 6 3; }}
-  {of(0)}
-  @media (prefers-color-scheme: dark) {{
-    text {{ fill: #9198a1; }} .head {{ fill: #e6edf3; }}
-    .ground {{ fill: #161b22; stroke: #30363d; }} .grid {{ stroke: #2a313a; }}
-    {of(1)}
-  }}
-</style>
-<rect class="ground" x="1" y="1" width="{WIDTH - 2}" height="{TOP + HEIGHT + 44}" rx="10"/>"""
+    colours = {_class(policy): pair for policy, pair in COLOURS.items()}
+    rules = ".joint { stroke-width: 3; } .optimized { stroke-dasharray: 6 3; }"
+    return drawing(title, (WIDTH, TOP + HEIGHT + 46), colours, body, rules)
 
 
 def _legend() -> Iterator[str]:
     at = LEFT
     for policy in COLOURS:
-        yield f'<line class="key {_class(policy)}" x1="{at}" x2="{at + 18}" y1="20" y2="20"/>'
-        yield f'<text x="{at + 23}" y="24">{policy}</text>'
+        yield legend((at, 20), _class(policy), policy)
         at += 44 + 7 * len(policy)
 
 
@@ -78,19 +56,17 @@ def _panel(cells: list[dict[str, Any]], left: float, key: str, *, first: bool) -
     yield f'<text class="head" x="{left:g}" y="{TOP - 10}">{cells[0]["profile"]}</text>'
     for part in range(5):
         y = TOP + HEIGHT * (1 - part / 4)
-        yield f'<line class="grid" x1="{left:g}" x2="{left + PANEL:g}" y1="{y:g}" y2="{y:g}"/>'
-        if first:
-            yield f'<text x="{left - 4:g}" y="{y + 4:g}" text-anchor="end">{part / 4:.2f}</text>'
+        yield grid(left, left + PANEL, y, f"{part / 4:.2f}" if first else "")
     step = PANEL / (len(cells) - 1)
     for index, cell in enumerate(cells):
         x, y = left + index * step, TOP + HEIGHT + 16
         yield f'<text x="{x:g}" y="{y}" text-anchor="middle">{cell["load"]:g}</text>'
     for policy in COLOURS:
         points = [
-            f"{left + index * step:.1f},{TOP + HEIGHT * (1 - cell['policies'][policy][key]):.1f}"
+            (left + index * step, TOP + HEIGHT * (1 - cell["policies"][policy][key]))
             for index, cell in enumerate(cells)
         ]
-        yield f'<polyline class="{_class(policy)}" points="{" ".join(points)}"/>'
+        yield polyline(_class(policy), points)
 
 
 def _class(policy: str) -> str:

@@ -1,10 +1,9 @@
-"""The plot of `peers.py`: on time, effective accuracy and completion time against load, for light and dark.
-
-Written without a plotting library, whose SVG refers to parts of itself; the docs allow none of that.
-"""
+"""The plot of `peers.py`: on time, effective accuracy and completion time against load."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from _svg import drawing, grid, legend, polyline
 
 COLOURS = {
     "mosel, joint": ("#0969da", "#58a6ff"),
@@ -32,44 +31,25 @@ Cells = Sequence[dict[str, Any]]
 
 def figure(cells: Cells, loads: Sequence[float]) -> str:
     """Return the SVG's text."""
-    body = [*_legend()]
-    for index, panel in enumerate(PANELS):
-        body += _panel(cells, loads, LEFT + index * (PANEL + GAP), *panel)
-    size = f'viewBox="0 0 {WIDTH} {TOP + HEIGHT + 46}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="t">'
     title = "On-time share, effective accuracy and completion time against load, by server"
     foot = (
         f'<text x="{WIDTH / 2:g}" y="{TOP + HEIGHT + 36}" text-anchor="middle">'
         "load, in multiples of what all modalities carry back to back</text>"
     )
-    return "\n".join([head, f'<title id="t">{title}</title>', _style(), *body, foot, "</svg>", ""])
-
-
-def _style() -> str:
-    def of(ground: int) -> str:
-        return " ".join(f".{_class(name)} {{ stroke: {pair[ground]}; }}" for name, pair in COLOURS.items())
-
-    return f"""<style>
-  text {{ font: 12px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #57606a; }}
-  .head {{ font-size: 13px; font-weight: 600; fill: #1f2328; }}
-  .ground {{ fill: #ffffff; stroke: #d0d7de; }} .grid {{ stroke: #d8dee4; stroke-width: 0.7; }}
-  polyline, .key {{ fill: none; stroke-width: 1.7; stroke-linejoin: round; }}
-  .mosel-joint {{ stroke-width: 3; }}
-  {of(0)}
-  @media (prefers-color-scheme: dark) {{
-    text {{ fill: #9198a1; }} .head {{ fill: #e6edf3; }}
-    .ground {{ fill: #161b22; stroke: #30363d; }} .grid {{ stroke: #2a313a; }}
-    {of(1)}
-  }}
-</style>
-<rect class="ground" x="1" y="1" width="{WIDTH - 2}" height="{TOP + HEIGHT + 44}" rx="10"/>"""
+    panels = [
+        line
+        for index, panel in enumerate(PANELS)
+        for line in _panel(cells, loads, LEFT + index * (PANEL + GAP), *panel)
+    ]
+    colours = {_class(name): pair for name, pair in COLOURS.items()}
+    widest = ".mosel-joint { stroke-width: 3; }"
+    return drawing(title, (WIDTH, TOP + HEIGHT + 46), colours, [*_legend(), *panels, foot], widest)
 
 
 def _legend() -> Iterator[str]:
     for index, name in enumerate(COLOURS):
         x, y = LEFT + (index % 4) * 178, 20 + (index // 4) * 22
-        yield f'<line class="key {_class(name)}" x1="{x}" x2="{x + 18}" y1="{y}" y2="{y}"/>'
-        yield f'<text x="{x + 23}" y="{y + 4}">{name}</text>'
+        yield legend((x, y), _class(name), name)
 
 
 def _panel(
@@ -78,18 +58,17 @@ def _panel(
     yield f'<text class="head" x="{left:g}" y="{TOP - 10}">{title}</text>'
     for part in range(5):
         y = TOP + HEIGHT * (1 - part / 4)
-        yield f'<line class="grid" x1="{left:g}" x2="{left + PANEL:g}" y1="{y:g}" y2="{y:g}"/>'
-        yield f'<text x="{left - 4:g}" y="{y + 4:g}" text-anchor="end">{end * part / 4:.2f}</text>'
+        yield grid(left, left + PANEL, y, f"{end * part / 4:.2f}")
     for load in loads:
         x = left + PANEL * load / max(loads)
         yield f'<text x="{x:g}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{load:g}</text>'
     for name in reversed(COLOURS):
         points = [
-            f"{left + PANEL * cell['load'] / max(loads):.1f},{TOP + HEIGHT * (1 - cell[key] / end):.1f}"
+            (left + PANEL * cell["load"] / max(loads), TOP + HEIGHT * (1 - cell[key] / end))
             for cell in sorted(cells, key=lambda each: float(each["load"]))
             if cell["system"] == name and cell[key] is not None and cell[key] <= end
         ]
-        yield f'<polyline class="{_class(name)}" points="{" ".join(points)}"/>'
+        yield polyline(_class(name), points)
 
 
 def _class(name: str) -> str:

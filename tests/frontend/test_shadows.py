@@ -13,6 +13,7 @@ from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Job, Receipt
 from mosel.frontend.agreement import LiveAgreement
+from mosel.frontend.cascade_shadows import CascadeAgreement
 from mosel.frontend.shadows import LARGEST_BYTES, Shadows
 from mosel.models.base import Model
 from mosel.online import virtual
@@ -36,6 +37,11 @@ class Engine:
     mode: tuple[str, int] = BEST
     refuses: bool = False
     jobs: list[tuple[int, Job, Arrays]] = field(default_factory=list)
+
+    @property
+    def given(self) -> tuple[Any, Any, Any]:
+        """What shadows need of it."""
+        return self.submit, self.snapshot, self.now_ns
 
     def snapshot(self) -> Snapshot:
         """Return its counters."""
@@ -75,7 +81,7 @@ def run(
 
     async def main() -> None:
         served = [ServedModel("m", model, profile)]
-        shadows = Shadows(served, 1.0, engine.submit, engine.snapshot, engine.now_ns, agreement)
+        shadows = Shadows(served, 1.0, *engine.given, agreement, CascadeAgreement([profile]))
         await act(shadows, engine)
         await asyncio.sleep(10)
 
@@ -165,7 +171,7 @@ def test_of_a_share_every_so_many(model: Model, profile: Profile) -> None:
     async def main() -> None:
         served = [ServedModel("m", model, profile)]
         found = LiveAgreement([profile])
-        shadows = Shadows(served, 0.25, engine.submit, engine.snapshot, engine.now_ns, found)
+        shadows = Shadows(served, 0.25, *engine.given, found, CascadeAgreement([profile]))
         for _ in range(20):
             saw(shadows)
             await asyncio.sleep(1)

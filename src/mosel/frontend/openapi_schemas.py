@@ -216,6 +216,9 @@ LIVE_ACCURACY = closed(
                 }
             )
         ),
+        "cascade_agreement": listed(
+            closed({"mode": STRING, "shadows": COUNT, "agreement": NUMBER, "least": NUMBER, "holds": _VERDICT})
+        ),
     }
 )
 

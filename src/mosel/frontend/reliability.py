@@ -9,7 +9,7 @@ in cascades are promised is wrong. Pure arithmetic on scores, as `feedback.py` i
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class Reliability:
 
     def __init__(self, profiles: Iterable[Profile]) -> None:
         self._widest = {
-            (profile.model, first): _widest(profile, first)
+            (profile.model, first): widest(profile, first)
             for profile in profiles
             for first in dict.fromkeys(cascade.stages[0] for cascade in profile.cascades)
         }
@@ -101,22 +101,41 @@ class Reliability:
         }
 
     def _look(self, key: tuple[str, str]) -> None:
-        model, first = key
-        pairs = [
-            pair for (of, where), kept in self._scores.items() if (of, where.first) == key for pair in kept
-        ]
-        right, promised = math.fsum(score for _, score in pairs), math.fsum(one for one, _ in pairs)
-        if promised - right > Z_DRIFT * _spread([one for one, _ in pairs]):
-            if key not in self._told:
-                self._told.add(key)
-                log.warning(
-                    "model %s: cascades that begin with %s are right in %.3f of their last %d answers, where "
-                    "%.3f was expected at the confidences that the model told: their calibration no longer "
-                    "holds. Measure it anew on samples like these: mosel profile %s --exhaustive",
-                    *(model, first, right / len(pairs), len(pairs), promised / len(pairs), model),
-                )
-        elif right >= promised:
-            self._told.discard(key)
+        scores = self._scores.items()
+        pairs = [pair for (of, where), kept in scores if (of, where.first) == key for pair in kept]
+        tell_broken(key, pairs, self._told, "are right")
+
+
+def broken(pairs: Collection[tuple[float, float]]) -> bool:
+    """Whether what was seen lies further below what was expected than chance allows; (expected, seen) pairs."""
+    missing = math.fsum(promised - seen for promised, seen in pairs)
+    return missing > Z_DRIFT * _spread([promised for promised, _ in pairs])
+
+
+def tell_broken(
+    key: tuple[str, str], pairs: Collection[tuple[float, float]], told: set[tuple[str, str]], what: str
+) -> None:
+    """Warn once that a calibration no longer holds, and again only after what is seen was as expected.
+
+    Args:
+        key: the model, and the first stage.
+        pairs: (expected, seen) of its last answers.
+        told: the keys that were warned of.
+        what: is seen of the answers, in words.
+    """
+    model, first = key
+    promised, seen = (math.fsum(pair[at] for pair in pairs) / len(pairs) for at in (0, 1))
+    if broken(pairs):
+        if key not in told:
+            told.add(key)
+            log.warning(
+                "model %s: cascades that begin with %s %s in %.3f of their last %d answers, where "
+                "%.3f was expected at the confidences that the model told: their calibration no longer "
+                "holds. Measure it anew on samples like these: mosel profile %s --exhaustive",
+                *(model, first, what, seen, len(pairs), promised, model),
+            )
+    elif seen >= promised:
+        told.discard(key)
 
 
 def expected(cascade: Cascade, judged: Judged) -> float:
@@ -130,7 +149,7 @@ def expected(cascade: Cascade, judged: Judged) -> float:
     return min(1.0, max(0.0, sure))
 
 
-def _widest(profile: Profile, first: str) -> Cascade:
+def widest(profile: Profile, first: str) -> Cascade:
     """The cascade with this first stage that knows most confidences."""
     own = [cascade for cascade in profile.cascades if cascade.stages[0] == first]
     return max(own, key=lambda cascade: (cascade.threshold, cascade.name))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mosel.core.types import Receipt
 from mosel.frontend.agreement import LiveAgreement
 from mosel.frontend.answered import Mode, counted
+from mosel.frontend.cascade_shadows import CascadeAgreement
 from mosel.frontend.feedback import LiveAccuracy
 from mosel.frontend.reliability import Judged, Reliability
 from mosel.frontend.running import Engine
@@ -35,13 +36,24 @@ class Seen:
     def __init__(self, served: Sequence[ServedModel], engine: Engine, shadow_share: float) -> None:
         profiles = [one.profile for one in served]
         self.accuracy, self.agreement = LiveAccuracy(profiles), LiveAgreement(profiles)
-        self._reliability = Reliability(profiles)
+        self._reliability, self._in_cascades = Reliability(profiles), CascadeAgreement(profiles)
         self._snapshot = engine.snapshot
         self._shadows = (
-            Shadows(served, shadow_share, engine.submit, engine.snapshot, engine.now_ns, self.agreement)
+            Shadows(
+                served,
+                shadow_share,
+                engine.submit,
+                engine.snapshot,
+                engine.now_ns,
+                self.agreement,
+                self._in_cascades,
+            )
             if shadow_share
             else None
         )
+        if self._shadows is not None:
+            engine.watch_judged(self._shadows.followed.judged)
+            engine.watch(self._shadows.followed.ran)
 
     def answered(
         self,
@@ -71,6 +83,10 @@ class Seen:
     def cascades(self, model: str) -> list[dict[str, object]]:
         """Return what feedback says of a model's cascades."""
         return self._reliability.of_model(model)
+
+    def cascade_agreement(self, model: str) -> list[dict[str, object]]:
+        """Return what shadow runs say of a model's cascades."""
+        return self._in_cascades.of_model(model)
 
     def standing(self, model: str) -> list[Entry]:
         """Return the entries of `of_model`, each with how latencies compare with the profile's."""

@@ -300,7 +300,9 @@ class Service:
         """
         metric = self._find(name, version).profile.metric
         modes, cascades = self._seen.of_model(name), self._seen.cascades(name)
-        return {"model_name": name, "metric": metric, "modes": modes, "cascades": cascades}
+        compared = self._seen.cascade_agreement(name)
+        told = {"modes": modes, "cascades": cascades, "cascade_agreement": compared}
+        return {"model_name": name, "metric": metric, **told}
 
     def close(self) -> None:
         """Give every offer that is still open its outcome: the server has stopped, and no tensors will come."""

@@ -1,10 +1,11 @@
 """Shadow runs: while nothing else is to be done, a request runs once more with all modalities, for comparison.
 
-Of the jobs that carried all modalities and were answered in one cheaper mode, a share is kept, one request of
-each, the newest by mode. When the server has been idle for a while that is long beside such a run, one of them
-is handed to the engine like a job that asks for the most accurate mode; the two answers are compared
-(`agreement.py`). A worker is busy with it for that one request: a job that arrives meanwhile waits as it would
-for any batch under way, which is why there is no shadow run that nobody asked for.
+Of the jobs that carried all modalities and were answered in one cheaper mode, or in cascades, a share is kept,
+one request of each, the newest by mode, and by the first stage of cascades. When the server has been idle for a
+while that is long beside such a run, one of them is handed to the engine like a job that asks for the most
+accurate mode; the two answers are compared (`agreement.py`, `cascade_shadows.py`). A worker is busy with it for
+that one request: a job that arrives meanwhile waits as it would for any batch under way, which is why there is
+no shadow run that nobody asked for.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from mosel.core.errors import MoselError, UsageError
 from mosel.core.tables import Profile
 from mosel.core.types import ACCURACY_TOLERANCE, Job, Receipt
 from mosel.frontend.agreement import LiveAgreement
+from mosel.frontend.cascade_shadows import CascadeAgreement, Followed
+from mosel.frontend.reliability import Judged
 from mosel.models.base import Model
 from mosel.online.engine import Answer, Snapshot
 from mosel.online.serving import ServedModel
@@ -40,12 +43,18 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A request that was answered in `mode`: its inputs and its outputs, each with one row."""
+    """A request that was answered in `mode`, or in a cascade: its inputs and its outputs, each with one row."""
 
     model: str
-    mode: str
+    mode: str | Judged
     inputs: Arrays
     outputs: Arrays
+
+    @property
+    def kind(self) -> tuple[str, str, bool]:
+        """The model, the mode or first stage, and whether it was in a cascade."""
+        judged = isinstance(self.mode, Judged)
+        return self.model, self.mode.first if isinstance(self.mode, Judged) else self.mode, judged
 
 
 class Shadows:
@@ -58,6 +67,7 @@ class Shadows:
         snapshot: gives the engine's counters.
         now_ns: the engine's clock.
         agreement: takes in what comes of it.
+        cascades: the same of answers in cascades.
 
     Raises:
         UsageError: no model has answers that can be compared.
@@ -71,6 +81,7 @@ class Shadows:
         snapshot: Callable[[], Snapshot],
         now_ns: Callable[[], int],
         agreement: LiveAgreement,
+        cascades: CascadeAgreement,
     ) -> None:
         self._models = {one.model.name: one.model for one in served if one.model.agreement_of is not None}
         if not self._models:
@@ -83,9 +94,10 @@ class Shadows:
         self._idle_s = max(LEAST_IDLE_S, IDLE_FACTOR * max(self._best[name].latency_s for name in self._models))
         self._share = share
         self._submit, self._snapshot, self._now_ns = submit, snapshot, now_ns
-        self._agreement = agreement
+        self._agreement, self._cascades = agreement, cascades
+        self.followed = Followed()
         self._due = 0.0
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, str, bool], Kept] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[None] | None = None
         self._batches = -1
@@ -93,23 +105,29 @@ class Shadows:
 
     def saw(self, receipt: Receipt, inputs: Arrays, outputs: Arrays | None) -> None:
         """Take in a job that has its answer, with its inputs and all of its outputs."""
-        job = receipt.job
-        if outputs is None or job.modalities or receipt.cascaded or len(receipt.modes) != 1:
+        job, judged = receipt.job, self.followed.take(receipt.job.id)
+        if outputs is None or job.modalities or job.model not in self._models:
             return
-        mode = receipt.modes[0][0]
-        if job.model not in self._models or mode in self._best[job.model].modes:
+        best = self._best[job.model].modes
+        at = (self._number + 1) % job.requests
+        mode: str | Judged | None = judged.get(at)
+        if not receipt.cascaded and len(receipt.modes) == 1 and receipt.modes[0][0] not in best:
+            mode = receipt.modes[0][0]
+        if mode is None or (
+            isinstance(mode, Judged) and mode.escalated and best.issuperset(dict(receipt.modes))
+        ):
             return
         self._due += self._share
         if self._due < 1:
             return
         self._due -= 1
         self._number += 1
-        self._keep(Kept(job.model, mode, *_row(self._number % job.requests, inputs, outputs)))
+        self._keep(Kept(job.model, mode, *_row(at, inputs, outputs)))
 
     def _keep(self, kept: Kept) -> None:
         if sum(array.nbytes for array in kept.inputs.values()) > LARGEST_BYTES:
             return
-        self._kept[kept.model, kept.mode] = kept
+        self._kept[kept.kind] = kept
         self._look_later()
 
     def _look_later(self) -> None:
@@ -125,19 +143,25 @@ class Shadows:
         if not idle:
             self._look_later()
             return
-        key = min(self._kept, key=lambda each: self._agreement.count(*each))
+        key = min(self._kept, key=self._count)
         self._running = asyncio.get_running_loop().create_task(self._run(self._kept.pop(key)))
 
     async def _run(self, kept: Kept) -> None:
         try:
             agreement = await self._compared(kept)
-            if agreement is not None:
+            if agreement is not None and isinstance(kept.mode, Judged):
+                self._cascades.note(kept.model, kept.mode, agreement)
+            elif agreement is not None and isinstance(kept.mode, str):
                 self._agreement.note(kept.model, kept.mode, agreement)
         except MoselError as error:  # the server drains, or the model fails on it: nothing is learnt
             log.info("a shadow run of model %s came to nothing: %s", kept.model, error)
         finally:
             self._running = None
             self._look_later()
+
+    def _count(self, kind: tuple[str, str, bool]) -> int:
+        model, mode, cascaded = kind
+        return self._cascades.count(model, mode) if cascaded else self._agreement.count(model, mode)
 
     async def _compared(self, kept: Kept) -> float | None:
         """Run a request and return how far the answers agree; None if it ran in another mode than it was to."""

@@ -1,6 +1,6 @@
 """What cascades bring, from a profile that has some; without a word, the parts that need no server.
 
-    .venv/bin/python benchmarks/cascades.py [costs] [loads] [promise] [live] [--profile FILE]
+    .venv/bin/python benchmarks/cascades.py [costs] [loads] [promise] [live] [live_loads] [--profile FILE]
 
 - `costs`: accuracy and cost of every mode and cascade, and of the cheapest mix of modes as accurate. Costs are
   per request at each mode's best batch size, relative to all modalities.
@@ -8,6 +8,8 @@
   multiples of the full mode's capacity.
 - `promise`: how often the promised lower bound is kept over many held-out sets (`_promise.py`); AV-digits only.
 - `live`: cost and accuracy on the running server (`_live_costs.py`); AV-digits only, on an idle machine.
+- `live_loads`: violations and accuracy under load on the running server, beside simulations (`_live_loads.py`);
+  likewise.
 
 With `--write`, what was found goes into `docs/results/cascades.json` and from there into the page; `--redraw`
 writes the page anew.
@@ -118,12 +120,27 @@ def live(path: Path) -> dict[str, Any]:
     return live_costs(path)
 
 
-PARTS: dict[str, Callable[[Path], Any]] = {"costs": costs, "loads": loads, "promise": promise, "live": live}
+def live_loads(path: Path) -> list[dict[str, Any]]:
+    """Return what is served under load on the running server, beside simulations."""
+    from _live_loads import loads as served
+
+    return served(path)
+
+
+PARTS: dict[str, Callable[[Path], Any]] = {
+    "costs": costs,
+    "loads": loads,
+    "promise": promise,
+    "live": live,
+    "live_loads": live_loads,
+}
 
 
 def block(found: dict[str, Any]) -> str:
     """Return what the docs page shows, markers included."""
     parts = [_live_table(found["live"]), _load_table(found["loads"]), _promise_text(found["promise"])]
+    if "live_loads" in found:
+        parts.append(_live_loads_table(found["live_loads"]))
     return "\n\n".join([BEGIN, *parts, END])
 
 
@@ -184,6 +201,29 @@ def _promise_text(found: dict[str, Any]) -> str:
         f"expected and {found['promised_low']:.4f} is the lower bound. Of the cascades run by themselves, each "
         f"kept its own in at least {least:.1%} of the sets."
     )
+
+
+def _live_loads_table(found: list[dict[str, Any]]) -> str:
+    head = [
+        "| load | requests | violations live, simulated | accuracy live, simulated | from the profile alone |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    rows = [
+        f"| {row['load']:g} | {row['requests']:,} | {_both(row, 'violations', 'measured')} | "
+        f"{_both(row, 'accuracy', 'measured')} | {row['profile']['violations']:.4f}, "
+        f"{row['profile']['accuracy']:.4f} |"
+        for row in found
+    ]
+    slower = max(row["slower"] for row in found)
+    text = (
+        "`joint` with cascades on the running server, bursty arrivals, beside the simulation of the same jobs "
+        f"with batches as slow as these (up to {slower:.2f} times the profile's), and from the profile alone."
+    )
+    return "\n".join([*head, *rows, "", text])
+
+
+def _both(row: dict[str, Any], measure: str, simulated: str) -> str:
+    return f"{row['live'][measure]:.4f}, {row[simulated][measure]:.4f}"
 
 
 def _words() -> argparse.Namespace:

@@ -254,7 +254,7 @@ def test_length_buckets_have_latencies_of_their_own() -> None:
         ({"mode_scale": {CHEAP: float("inf")}}, "latency scale inf"),
         ({"noise_cv": -0.1}, "coefficient of variation"),
         ({"seed": -1}, "seed"),
-        ({"outages": (Outage(1, 0, 5),)}, "expected a worker from 0 to 0"),
+        ({"outages": (Outage(1, 0, 5),)}, "outage 1:0:5e-09; expected a worker from 0 to 0"),
         ({"outages": (Outage(0, 5, 5),)}, "ascending times"),
         ({"outages": (Outage(0, 1, 5), Outage(0, 4, 9))}, "overlap"),
     ],

@@ -430,3 +430,9 @@ def test_settings_below_one_are_usage_errors(name: str) -> None:
     """The message names the option."""
     with pytest.raises(MoselError, match=f"--{name} 0: expected a whole number from 1"):
         Settings(**{name: 0})  # type: ignore[arg-type]
+
+
+def test_a_batch_larger_than_a_profile_may_hold_is_refused_before_anything_is_timed() -> None:
+    """The message names the option that sets it."""
+    with pytest.raises(UsageError, match="largest batch 2000: expected 1,024 at most; give --batch"):
+        make_profile(model(), Settings(batch=2000))

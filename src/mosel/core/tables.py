@@ -24,6 +24,11 @@ T = TypeVar("T")
 
 PROFILE_FORMAT = "mosel.profile/1"
 PLAN_FORMAT = "mosel.plan/1"
+MOST_BATCH = 1024
+"""The largest batch size: a plan has a frontier for each job size up to it."""
+MOST_SECONDS = 1e6
+"""Of one batch: the nanoseconds of thousands of them then fit 64 bits."""
+SECONDS = f"seconds ≥ 0, at most {MOST_SECONDS:g}"
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -254,9 +259,13 @@ def _no_number(raw: bytes) -> str | None:
 def _profile_problems(profile: Profile) -> Iterator[str]:
     if not profile.modalities or len(set(profile.modalities)) != len(profile.modalities):
         yield f"key `modalities` is {list(profile.modalities)}; expected one or more different names"
+    if not profile.model:
+        yield "key `model` is empty; expected a name"
     sizes = profile.batch_sizes
     if not sizes or sizes[0] != 1 or any(a >= b for a, b in itertools.pairwise(sizes)):
         yield f"key `batch_sizes` is {list(sizes)}; expected ascending whole numbers from 1"
+    elif sizes[-1] > MOST_BATCH:
+        yield f"key `batch_sizes` goes to {sizes[-1]}; expected {MOST_BATCH:,} at most"
     yield from _bucket_problems(profile.length_buckets)
     if not profile.modes:
         yield "key `modes` is empty; expected at least one mode"
@@ -268,7 +277,7 @@ def _profile_problems(profile: Profile) -> Iterator[str]:
     yield from _cascade_problems(profile)
     for name, value in (profile.preprocess_s or {}).items():
         if name not in profile.modalities or not _is_duration(value):
-            yield f"key `preprocess_s.{name}` is {value}; expected seconds ≥ 0 for one of the modalities"
+            yield f"key `preprocess_s.{name}` is {value}; expected {SECONDS} for one of the modalities"
 
 
 def _cascade_problems(profile: Profile) -> Iterator[str]:
@@ -303,8 +312,8 @@ def _mode_problems(profile: Profile, mode: Mode) -> Iterator[str]:
     if mode.batch_limit is not None and mode.batch_limit not in profile.batch_sizes:
         yield f"batch_limit` is {mode.batch_limit}; expected one of `batch_sizes`"
         return
-    yield from _list_problems(profile, mode, "latency_s", "seconds ≥ 0")
-    yield from _list_problems(profile, mode, "latency_p99_s", "seconds ≥ 0")
+    yield from _list_problems(profile, mode, "latency_s", SECONDS)
+    yield from _list_problems(profile, mode, "latency_p99_s", SECONDS)
     yield from _list_problems(profile, mode, "memory_bytes", "whole bytes ≥ 0")
     if mode.measured is not None:
         yield from _list_problems(profile, mode, "measured", "true or false")
@@ -339,7 +348,7 @@ def _fits(value: object, key: str) -> bool:
 
 
 def _is_duration(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= MOST_SECONDS
 
 
 def _plan_problems(plan: Plan) -> Iterator[str]:
@@ -354,7 +363,7 @@ def _plan_problems(plan: Plan) -> Iterator[str]:
             where = f"key `frontiers.{key}[{index}]`"
             if sum(count for _, count in point.batches) != int(size):
                 yield f"{where}: its batches hold another number of requests than {size}"
-            if not 0 <= point.accuracy <= 1 + 1e-9 or not _is_duration(point.latency_s):
+            if not 0 <= point.accuracy <= 1 + 1e-9 or not 0 <= point.latency_s < math.inf:
                 yield f"{where}: expected an accuracy from 0 to 1 and a latency ≥ 0"
         for before, after in itertools.pairwise(points):
             if not (before.accuracy < after.accuracy and before.latency_s < after.latency_s):

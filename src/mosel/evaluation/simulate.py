@@ -191,7 +191,8 @@ def _conditions_problem(given: Conditions) -> str | None:
     ordered = sorted(given.outages, key=lambda outage: (outage.worker, outage.from_ns))
     for outage in ordered:
         if not (0 <= outage.worker < given.workers and 0 <= outage.from_ns < outage.to_ns):
-            return f"outage {outage}; expected a worker from 0 to {given.workers - 1} and ascending times"
+            words = f"{outage.worker}:{to_s(outage.from_ns):g}:{to_s(outage.to_ns):g}"
+            return f"outage {words}; expected a worker from 0 to {given.workers - 1} and ascending times"
     for before, after in pairwise(ordered):
         if before.worker == after.worker and after.from_ns <= before.to_ns:
             return f"outages of worker {after.worker} overlap; expected one to end before the next begins"

@@ -25,6 +25,12 @@ from mosel.evaluation.garbage import no_collector
 REQUIRED = ("job", "arrival_s", "requests", "accuracy_slo", "latency_slo_s")
 OPTIONAL = ("modalities", "model", "tenant", "weight", "length")
 ROW_LIMIT = 20_000_000
+MOST_REQUESTS = 1_000_000
+"""Of one job: each is kept apart in the scheduler."""
+COUNT_DIGITS = 20
+"""Beyond that a number is not even looked at."""
+MOST_SECONDS = 1e9
+"""Of an arrival and of a latency SLO; a deadline's nanoseconds then fit 64 bits."""
 
 Modalities = Mapping[str, Sequence[str]]
 """The models that a workload may name, each with its modalities in its own order."""
@@ -117,13 +123,15 @@ def parse_name(text: str) -> str:
 
 def parse_seconds(text: str) -> int:
     """Return seconds ≥ 0 as nanoseconds."""
-    return to_ns(_number(text, "seconds ≥ 0", lambda value: value >= 0))
+    return to_ns(
+        _number(text, f"seconds ≥ 0, at most {MOST_SECONDS:g}", lambda value: 0 <= value <= MOST_SECONDS)
+    )
 
 
 def parse_count(text: str) -> int:
-    """Return a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise CellError("a whole number from 1")
+    """Return a whole number of requests, from 1."""
+    if not text.isdecimal() or len(text) > COUNT_DIGITS or not 1 <= int(text) <= MOST_REQUESTS:
+        raise CellError(f"a whole number from 1 to {MOST_REQUESTS:,}")
     return int(text)
 
 
@@ -133,7 +141,9 @@ def parse_share(text: str) -> float:
 
 
 def _parse_slo(text: str) -> int:
-    return to_ns(_number(text, "seconds > 0", lambda value: value > 0))
+    return to_ns(
+        _number(text, f"seconds > 0, at most {MOST_SECONDS:g}", lambda value: 0 < value <= MOST_SECONDS)
+    )
 
 
 def _parse_weight(text: str) -> float:
@@ -157,7 +167,7 @@ def _number(text: str, expected: str, fits: Callable[[float], bool]) -> float:
         value = float(text)
     except ValueError:
         raise CellError(expected) from None
-    if not math.isfinite(value) or not fits(value):
+    if "_" in text or not math.isfinite(value) or not fits(value):
         raise CellError(expected)
     return value
 

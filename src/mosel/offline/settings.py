@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mosel.core.errors import UsageError
+from mosel.core.tables import MOST_BATCH
 from mosel.core.types import mode_name
 from mosel.models.base import Model
 
@@ -47,8 +48,15 @@ class Settings:
                 raise UsageError(f"--{name} {value}: expected a whole number from 1")
 
     def largest_batch(self, model: Model) -> int:
-        """Return the largest batch size to profile."""
-        return self.batch or model.max_batch
+        """Return the largest batch size to profile.
+
+        Raises:
+            UsageError: it is larger than a profile may hold.
+        """
+        found = self.batch or model.max_batch
+        if found > MOST_BATCH:
+            raise UsageError(f"largest batch {found}: expected {MOST_BATCH:,} at most; give --batch")
+        return found
 
 
 @dataclass(frozen=True, slots=True)

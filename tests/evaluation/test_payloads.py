@@ -98,7 +98,7 @@ def test_a_model_without_samples_cannot_be_replayed(source: Any) -> None:
 
 
 def test_samples_are_of_the_length_that_the_job_says() -> None:
-    """With length buckets only samples of the job's bucket are sent; all where there is none, or none said."""
+    """With length buckets only samples of the job's bucket are sent; any where no length is said."""
     text = Modality("text", (Tensor("words", "INT64", (-1,), limits=(9,), per_length=1),))
     only = model(lambda: Samples({"text": {"words": WORDS}}, np.arange(5)))
     payloads = Payloads(replace(only, modalities=(text,), length_buckets=(2, 4, 9)), seed=0)
@@ -107,7 +107,20 @@ def test_samples_are_of_the_length_that_the_job_says() -> None:
         return set(payloads.make(structs.replace(job(6), length=length)).indices.tolist())
 
     assert [sent(length) for length in (1, 3, 4, 9)] == [{0, 1}, {2, 3}, {2, 3}, {4}]
-    assert sent(20) == sent(None) == {0, 1, 2, 3, 4}
+    assert sent(20) == {4}
+    assert sent(None) == {0, 1, 2, 3, 4}
+
+
+def test_where_no_sample_is_as_long_others_are_repeated_up_to_that_length() -> None:
+    """Again from their start, each by itself; their labels do not hold for what is sent."""
+    text = Modality("text", (Tensor("words", "INT64", (-1,), limits=(8,), per_length=1),))
+    spoken = [np.array([1, 2, 3]), np.array([4, 5])]
+    only = model(lambda: Samples({"text": {"words": spoken}}, np.arange(2)))
+    payloads = Payloads(replace(only, modalities=(text,), length_buckets=(4, 8)), seed=0)
+    short, long = (payloads.make(structs.replace(job(2), length=length)) for length in (4, 8))
+    assert (short.labelled, long.labelled) == (True, False)
+    rows = {tuple(row) for row in tensors(long)["words"].tolist()}
+    assert rows == {(1, 2, 3, 1, 2, 3, 1, 2), (4, 5, 4, 5, 4, 5, 4, 5)}
 
 
 def test_bytes_are_sent_and_filled_up_with_empty_ones() -> None:

@@ -27,7 +27,7 @@ async def give_feedback(
 ) -> dict[str, Any]:
     """Tell a server how right its answers were; returns by model what it makes of that.
 
-    Models whose weights mean nothing are left out, and jobs without outputs.
+    Models whose weights mean nothing are left out, and jobs without outputs or labels.
 
     Args:
         clients: of each model.
@@ -42,7 +42,7 @@ async def give_feedback(
     """
     trained = {model.name: model for model in models if model.trained}
     for job, one in zip(jobs, sent, strict=True):
-        if job.model in trained and one.reply is not None and one.reply.outputs:
+        if job.model in trained and one.payload.labelled and one.reply is not None and one.reply.outputs:
             scores = _scores(trained[job.model], one, labels[job.model])
             status, found = await clients[job.model].feedback(job.id, scores, job.tenant)
             if status != OK:

@@ -13,17 +13,22 @@ from mosel.core.errors import ModelError
 from mosel.core.types import Job
 from mosel.models.base import Model, Samples, Tensor
 from mosel.models.datatypes import to_wire
+from mosel.runtime.padding import repeated
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A request body, the length of the JSON object that it starts with, and the samples that it carries."""
+    """A request body, the length of the JSON object that it starts with, and the samples that it carries.
+
+    `labelled` is false where the samples were brought to another length, for which their labels do not hold.
+    """
 
     body: bytes
     header_length: int
     indices: NDArray[np.int64]
+    labelled: bool = True
 
 
 class Payloads:
@@ -48,15 +53,17 @@ class Payloads:
     def make(self, job: Job) -> Payload:
         """Return the body of `job`; consecutive calls use consecutive samples.
 
-        Of a model with length buckets they are samples of the job's bucket, where there are any.
+        Of a model with length buckets they are samples of the job's bucket; where there are none, any others,
+        again from their start up to the job's length.
         """
         places = np.arange(self._next, self._next + job.requests)
         self._next += job.requests
-        fitting = self._fitting(job.length)
+        of_bucket = self._of_bucket(job.length)
+        fitting = of_bucket if len(of_bucket) else self._order
         indices = fitting[places % len(fitting)]
         described: list[dict[str, Any]] = []
         raw: list[bytes] = []
-        for tensor, array in self._tensors(job, indices):
+        for tensor, array in self._tensors(job, indices, None if len(of_bucket) else job.length):
             sent = to_wire(array, tensor.datatype)
             raw.append(sent.tobytes())
             described.append(
@@ -68,22 +75,25 @@ class Payloads:
                 }
             )
         head = orjson.dumps({"id": job.id, "parameters": _parameters(job), "inputs": described})
-        return Payload(b"".join((head, *raw)), len(head), indices)
+        return Payload(b"".join((head, *raw)), len(head), indices, labelled=len(of_bucket) > 0)
 
-    def _fitting(self, length: float | None) -> NDArray[np.int64]:
+    def _of_bucket(self, length: float | None) -> NDArray[np.int64]:
         limits = self._model.length_buckets
         if length is None or not limits:
             return self._order
         buckets = np.searchsorted(limits, self._lengths[self._order])
-        found = self._order[buckets == np.searchsorted(limits, length)]
-        return found if len(found) else self._order
+        found: NDArray[np.int64] = self._order[buckets == min(np.searchsorted(limits, length), len(limits) - 1)]
+        return found
 
-    def _tensors(self, job: Job, indices: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[Any]]]:
+    def _tensors(
+        self, job: Job, indices: NDArray[np.int64], length: float | None
+    ) -> Iterator[tuple[Tensor, NDArray[Any]]]:
         for modality in self._model.modalities:
             if job.modalities and modality.name not in job.modalities:
                 continue
             for tensor in modality.inputs:
-                yield tensor, _gathered(self._samples.inputs[modality.name][tensor.name], indices, tensor)
+                values = self._samples.inputs[modality.name][tensor.name]
+                yield tensor, _gathered(values, indices, tensor, length)
 
 
 def labelled_samples(model: Model) -> Samples:
@@ -125,13 +135,19 @@ def _parameters(job: Job) -> dict[str, Any]:
 
 
 def _gathered(
-    values: NDArray[Any] | Sequence[NDArray[Any]], indices: NDArray[np.int64], tensor: Tensor
+    values: NDArray[Any] | Sequence[NDArray[Any]],
+    indices: NDArray[np.int64],
+    tensor: Tensor,
+    length: float | None,
 ) -> NDArray[Any]:
-    """Return the samples as one array, those of other lengths padded to the longest."""
+    """Return the samples as one array, those of other lengths padded to the longest, or all of `length`."""
     dtype = np.dtype(tensor.dtype)
     if isinstance(values, np.ndarray):
-        return np.asarray(values[indices], dtype)
+        whole = np.asarray(values[indices], dtype)
+        return whole if length is None else repeated(tensor, whole, length)
     chosen = [np.asarray(values[index], dtype) for index in indices]
+    if length is not None:
+        chosen = [repeated(tensor, each[None], length)[0] for each in chosen]
     shape = tuple(int(size) for size in np.max([each.shape for each in chosen], axis=0))
     padded = np.full((len(chosen), *shape), tensor.filler, dtype)
     for row, each in zip(padded, chosen, strict=True):

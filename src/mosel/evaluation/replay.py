@@ -260,7 +260,8 @@ def _accuracy(
     """
     found, requests = 0.0, 0
     for model in (model for model in models if model.trained):
-        scores = [_scores(model, one, payloads[model.name]) for job, one in answered if job.model == model.name]
+        labelled = [one for job, one in answered if job.model == model.name and one.payload.labelled]
+        scores = [_scores(model, one, payloads[model.name]) for one in labelled]
         if scores:
             count = sum(map(len, scores))
             found, requests = found + count * metric_of(np.concatenate(scores)), requests + count

@@ -14,7 +14,7 @@ from mosel.core.errors import ModelError
 from mosel.models.base import BYTES, Modality, Model, Samples, Tensor
 from mosel.offline.settings import Column
 from mosel.runtime.calls import shape_problem
-from mosel.runtime.padding import blank
+from mosel.runtime.padding import blank, repeated
 from mosel.runtime.runner import prepare
 
 Array = NDArray[Any]
@@ -150,16 +150,8 @@ def _single_requests(
     declared = model.modality(modality).inputs
     requests = [_request(samples, model.modality(modality), index) for index in choose(samples, size, seed)]
     if length is not None:
-        requests = [{t.name: _repeated(t, request[t.name], length) for t in declared} for request in requests]
+        requests = [{t.name: repeated(t, request[t.name], length) for t in declared} for request in requests]
     return [prepare(model, modality, request) for request in requests]
-
-
-def _repeated(tensor: Tensor, array: Array, length: float) -> Array:
-    """Return a request brought to this length, again from its start where it ends before."""
-    if not tensor.per_length:
-        return array
-    wanted = range(tensor.at_length(length)[tensor.variable_axis])
-    return np.take(array, wanted, axis=1 + tensor.variable_axis, mode="wrap")
 
 
 def _check_modality(model: Model, modality: Modality, samples: Samples) -> None:

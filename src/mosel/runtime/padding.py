@@ -67,6 +67,20 @@ def blank(
     }
 
 
+def repeated(tensor: Tensor, requests: Array, length: float) -> Array:
+    """Return requests brought to this length, again from their start where they end before.
+
+    Args:
+        tensor: a tensor without a part in the length is left as it is.
+        requests: of shape (requests, *shape).
+        length: in the model's own unit.
+    """
+    if not tensor.per_length:
+        return requests
+    wanted = range(tensor.at_length(length)[tensor.variable_axis])
+    return np.take(requests, wanted, axis=1 + tensor.variable_axis, mode="wrap")
+
+
 def trimmed(tensor: Tensor, rows: Array, own: NDArray[np.int64]) -> Array:
     """Return rows of an output cut to the longest of them; `own` are their lengths, (requests,)."""
     longest = max(1, int(own.max()))

@@ -100,7 +100,21 @@ def test_lips_are_seen_as_a_convolution_over_time_sees_them() -> None:
     seen: list[Tensor] = []
     lips.first.conv.register_forward_hook(lambda _, __, found: seen.append(found))
     lips(video, None)
-    assert_close(seen[0], spatial[0].transpose(0, 1))
+    assert_close(seen[0][:6], spatial[0].transpose(0, 1))
+
+
+def test_convolutions_meet_few_counts_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a clip's length, for kernels are made for each count; what fills up changes nothing."""
+    lips = seeded(lambda: Lips(4), 0)
+    video = clip("video", 134)[None]
+    counts: list[int] = []
+    lips.first.conv.register_forward_hook(lambda _, __, found: counts.append(len(found)))
+    found = [lips(video[:, :length], None) for length in (3, 4, 128, 134)]
+    assert counts == [4, 4, 128, 128, 8]
+    monkeypatch.setattr("mosel.models.avhubert.frontend.STEP", 1)
+    monkeypatch.setattr("mosel.models.avhubert.frontend.AT_ONCE", 1000)
+    assert_close(found[-1], lips(video, None))
+    assert counts[-1] == 134
 
 
 @pytest.mark.parametrize("names", SUBSETS, ids="+".join)

@@ -17,6 +17,12 @@ MEAN, DEVIATION = 0.421, 0.165
 SPAN = 5
 """Frames that the first convolution sees: two before and two after."""
 
+AT_ONCE, STEP = 128, 4
+"""How many pictures a CPU looks at together, and what their count is a multiple of.
+
+oneDNN makes its kernels anew for each count that it has not seen lately, which takes as long as ten pictures.
+"""
+
 
 class Lips(nn.Module):
     """Grey levels to `features` numbers a frame, PReLU throughout.
@@ -53,6 +59,13 @@ class Lips(nn.Module):
         return found
 
     def _pictures(self, spans: Tensor) -> Tensor:
+        """Return (pictures, features); on a CPU at few counts of pictures only, however long clips are."""
+        if self.training or spans.is_cuda:
+            return self._seen(spans)
+        parts = torch.split(spans, AT_ONCE)
+        return torch.cat([self._seen(_filled_up(part))[: len(part)] for part in parts])
+
+    def _seen(self, spans: Tensor) -> Tensor:
         hidden = spans.contiguous(memory_format=torch.channels_last)
         hidden = functional.max_pool2d(self.bend(self.first(hidden)), 3, stride=2, padding=1)
         for block in self.blocks:
@@ -96,6 +109,11 @@ class ConvNorm(nn.Module):
         """Merge the normalisation into the convolution: the same outputs in eval mode, faster."""
         if self.norm is not None:
             self.conv, self.norm = fuse_conv_bn_eval(self.conv.eval(), self.norm.eval()), None
+
+
+def _filled_up(part: Tensor) -> Tensor:
+    """Return pictures with black ones behind them, up to a count that convolutions are kept for."""
+    return functional.pad(part, (0, 0, 0, 0, 0, 0, 0, -len(part) % STEP))
 
 
 def _spans(grey: Tensor) -> Tensor:

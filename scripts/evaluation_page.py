@@ -68,6 +68,18 @@ def month(rows: Sequence[Row]) -> list[str]:
     return [*head, *body, "", f"Simulated: `{rows[0]['profile']}`, {days} days of a recorded series."]
 
 
+def tenants(rows: Sequence[Row]) -> list[str]:
+    """Return the on-time shares of two tenants with unlike SLOs, medians over seeds."""
+    head = ["| profile | policy | 0.2 s | 2 s |", "| --- | --- | ---: | ---: |"]
+    body = []
+    for name, policy in dict.fromkeys((row["profile"], row["policy"]) for row in rows):
+        own = [row for row in rows if (row["profile"], row["policy"]) == (name, policy)]
+        shares = [f"{median(float(row[f'{who}_on_time']) for row in own):.1%}" for who in ("first", "second")]
+        body.append(f"| {name} | `{policy}` | {' | '.join(shares)} |")
+    seeds = len({row["seed"] for row in rows})
+    return [*head, *body, "", f"Simulated: shares of requests on time, medians over {seeds} workload(s)."]
+
+
 def live(rows: Sequence[Row]) -> list[str]:
     """Return what was live beside what was simulated, medians over seeds, and the gaps."""
     head = [f"| {' | '.join(LIVE)} |", f"| --- |{' ---: |' * (len(LIVE) - 1)}"]
@@ -108,6 +120,7 @@ def _gaps(rows: Sequence[Row], system: str) -> str:
 TABLES: dict[str, tuple[str, Callable[[Sequence[Row]], list[str]]]] = {
     "headline": ("headline.csv", headline),
     "month": ("month.csv", month),
+    "tenants": ("tenants.csv", tenants),
     "live": ("wall-live.csv", live),
 }
 """By the name of the page's markers: the CSV file of a report, and what makes a table of it."""

@@ -162,6 +162,9 @@ def test_tables_of_the_evaluation_say_what_the_results_say() -> None:
     day = "profile,greatest_of_capacity,policy,day,requests,on_time,violation_ratio,effective_accuracy\n"
     text = script.block("month", f"{day}p,2.0,joint,1,300,1.0,0.0,0.9\np,2.0,joint,2,100,0.6,0.4,0.5\n")
     assert "| 2 | `joint` | 90.0% | 60.0% | 0.800 |" in text
+    tenant = "profile,policy,seed,first_on_time,second_on_time\n"
+    text = script.block("tenants", f"{tenant}p,joint,0,0.5,1.0\np,joint,1,0.75,1.0\n")
+    assert "| p | `joint` | 62.5% | 100.0% |" in text
     measures = ("violation_ratio", "throughput_rps", "accuracy")
     names = [f"{system}_{measure}" for system in ("live", "profile", "measured") for measure in measures]
     head = ",".join(("profile", "policy", "seed", "requests", "latency_of_profile", *names))

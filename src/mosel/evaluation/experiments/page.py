@@ -68,7 +68,7 @@ def _profiles(lab: Lab) -> str:
             ", ".join(dict.fromkeys(profile.precision_of(mode) for mode in profile.modes)),
             len(profile.modes),
             profile.measured_at[:10],
-            " ".join(str(note) for note in (profile.extra or {}).get("notes", ())) or "–",
+            " ".join(str(note) for note in (profile.extra or {}).get("notes", ())),
         )
         for name, profile in lab.profiles.items()
     )
@@ -110,8 +110,14 @@ def _row(row: Sequence[object], before: Sequence[object] | None) -> str:
 
 
 def _kind(cell: str) -> str:
+    """Numbers stand to the right; long texts keep some width where the page is narrow."""
+    if len(cell) > LONG:
+        return ' class="t"'
     return ' class="n"' if cell[:1].isdigit() or cell[:1] in "–-+" else ""
 
+
+LONG = 40
+"""Characters from which a cell is a text."""
 
 _MORE = """
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin:0 0 18px;font-size:14px}
@@ -126,7 +132,7 @@ figure.card{margin-bottom:18px}
 @media (max-width:700px){.card.wide{overflow-x:auto} .card.wide svg{min-width:640px}}
 th,td,th:first-child{text-align:left} td:first-child{color:var(--soft)}
 td{white-space:normal;vertical-align:top} td.n,th.n,th.n:first-child{text-align:right;white-space:nowrap}
-td:first-child{white-space:nowrap}
+td:first-child{white-space:nowrap} td.t{min-width:36ch}
 tr.first td{border-top:1px solid var(--faint)}
 table{font-size:14px}
 """

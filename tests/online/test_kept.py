@@ -1,6 +1,7 @@
 """What a worker keeps between the stages of a cascade, and what it runs then."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -40,11 +41,14 @@ MODEL = Model(
 )
 
 
-@pytest.fixture
-def execution(monkeypatch: pytest.MonkeyPatch) -> Execution:
-    """A worker's models, with nothing encoded yet."""
+PREPARING = replace(MODEL, modalities=tuple(replace(each, preprocess=dict) for each in MODEL.modalities))
+
+
+@pytest.fixture(params=[MODEL, PREPARING], ids=["as given", "prepared"])
+def execution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Execution:
+    """A worker's models, with nothing encoded yet; tensors are taken as they come, or are prepared by part."""
     module = ModuleType("kept_under_test")
-    module.model = MODEL  # type: ignore[attr-defined]
+    module.model = request.param  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "kept_under_test", module)
     modes = tuple(ServedMode(names, "float32", (1, 2)) for names in (("text",), NAMES))
     made = Execution(Start(0, "cpu", 1, (), (), (WorkerModel("kept_under_test:model", "m", modes),)))
@@ -96,12 +100,14 @@ def test_a_stage_whose_features_are_gone_runs_whole(execution: Execution) -> Non
 def test_what_nothing_is_kept_of_runs_the_first_stage_before(execution: Execution) -> None:
     """One that is new beside one that is resumed: of the former the text is encoded, of both the sound."""
     first(execution, 1, 1)
-    parts = [("b", [0]), ("a", [1])]
-    tensors = {"text": [np.array([[5.0], [1.0]], np.float32)], "audio": [np.full((2, 1), 10, np.float32)]}
-    task = Task("m", NAMES, "float32", tensors, first=("text",), resumes=(False, True), parts=parts)
+    parts = [("a", [1]), ("b", [0])]
+    rows = {"text": np.array([[1.0], [5.0]], np.float32), "audio": np.full((2, 1), 10, np.float32)}
+    split = execution.preprocesses()
+    tensors = {name: np.split(given, 2) if split else [given] for name, given in rows.items()}
+    task = Task("m", NAMES, "float32", tensors, first=("text",), resumes=(True, False), parts=parts)
     found = execution.run(execution.prepare(task))
     assert ENCODED == [["text"], ["text"], ["audio"]]
-    assert answers(found) == [30, 22]
+    assert answers(found) == [22, 30]
     assert not found.whole
 
 

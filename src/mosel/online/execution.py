@@ -292,8 +292,10 @@ class Execution:
                     inputs[tensor.name] = picked({i: one[tensor.name] for i, one in ready.items()}, only)
             else:
                 for tensor in modality.inputs:
-                    parts = dict(enumerate(prepared.task.tensors[tensor.name]))
-                    inputs[tensor.name] = picked({i: p for i, p in parts.items() if i not in without}, only)
+                    given = prepared.task.tensors[tensor.name]
+                    parts = {i: part for i, part in enumerate(given) if i not in without}
+                    one = len(given) == 1 < len(only)  # one array over all parts
+                    inputs[tensor.name] = picked(parts, [np.concatenate(only)] if one else only)
         return inputs
 
 

@@ -47,8 +47,7 @@ def picked(parts: Mapping[int, NDArray[Any]], only: Sequence[NDArray[np.bool_]])
     """The parts; of each `only` these requests, if given, and no part of which that leaves nothing."""
     if not only:
         return list(parts.values())
-    masks = [np.concatenate(only)] if len(parts) == 1 < len(only) else only  # the parts may be one array
-    return [part[masks[number]] for number, part in parts.items() if masks[number].any()]
+    return [part[only[number]] for number, part in parts.items() if only[number].any()]
 
 
 def copied_row(features: Arrays, row: int) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,9 @@ IDLE_S = 30.0
 
 HEAD_LIMIT_BYTES = 64 << 10
 
+HOP_HEADERS = frozenset({b"connection", b"date"})
+"""Of a group's reply alone: the door says both for itself."""
+
 
 class LostError(Exception):
     """The group cannot be reached, or was lost before it had answered."""
@@ -152,6 +155,6 @@ def _read_head(raw: bytes) -> tuple[int, list[tuple[bytes, bytes]], int]:
         name, value = name.lower(), value.strip()
         if name == b"content-length":
             length = int(value)
-        if name != b"connection":
+        if name not in HOP_HEADERS:
             headers.append((name, value))
     return int(first.split(b" ", 2)[1]), headers, length

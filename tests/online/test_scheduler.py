@@ -6,6 +6,7 @@ from mosel.core.errors import UsageError
 from mosel.core.states import Reason, State
 from mosel.online.events import (
     Arrived,
+    BatchFailed,
     Cancelled,
     Finished,
     Tick,
@@ -15,6 +16,17 @@ from mosel.online.events import (
 from mosel.online.policies import POLICIES
 from mosel.online.scheduler import Scheduler
 from tests.online.driver import MS, dispatched, job, profile, receipt_of, scheduler, told, world
+
+
+def test_a_batch_that_could_not_be_handed_over_waits_again() -> None:
+    """It failed while another ran before it: that one goes on, and the worker gets others after it."""
+    found = scheduler(lead_ns=10**9)
+    jobs = (job("a", 1, 0.8, due=9000), job("b", 1, 0.8, due=9000))
+    first, second = dispatched(told(found, *map(Arrived, jobs)))
+    (again,) = dispatched(told(found, BatchFailed(second.id, "no room"), at=1))
+    assert again.parts == second.parts
+    assert receipt_of(told(found, Finished(first.id, first.expected_ns), at=60)).outcome is State.SERVED
+    assert receipt_of(told(found, Finished(again.id, again.expected_ns), at=120)).outcome is State.SERVED
 
 
 def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:

@@ -138,10 +138,15 @@ class Cells:
         self._where[sent.batch.id] = cell
         cell.sent(sent.jobs)
 
-    def report(self, batch: int, now_ns: int) -> Sent | None:
-        """Take a batch off its worker; the next one starts. None if it is not known (any more)."""
+    def report(self, batch: int, now_ns: int, *, failed: bool = False) -> Sent | None:
+        """Take a batch off its worker; the next one starts. None if it is not known (any more).
+
+        One that `failed` may have been waiting there.
+        """
         cell = self._where.get(batch)
         sent = None if cell is None else cell.crew.report(batch, now_ns)
+        if sent is None and cell is not None and failed:
+            sent = cell.crew.take_back(batch)
         if cell is not None and sent is not None:
             del self._where[batch]
             self._astir[cell] = None

@@ -153,6 +153,17 @@ class Crew:
         self._set(seat)
         return sent
 
+    def take_back(self, batch: int) -> Sent | None:
+        """Take a batch off its worker that waits there, as it could not be handed over; None if it does not."""
+        sent = self._sent.get(batch)
+        if sent is None or sent.start_ns is not None:
+            return None
+        del self._sent[batch]
+        seat = self._seats[sent.batch.worker]
+        self._hands[seat].waiting = None
+        self._set(seat)
+        return sent
+
     def lose(self, worker: int) -> list[Sent]:
         """Take a worker down and return the batches that it had in hand, the running one first."""
         seat = self._seats[worker]

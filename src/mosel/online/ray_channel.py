@@ -27,7 +27,7 @@ from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 try:
     import ray
     from ray.autoscaler.sdk import request_resources
-    from ray.exceptions import RayActorError, RayError, RayTaskError
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayActorError, RayError, RayTaskError
 except ImportError as error:
     raise UsageError("engine ray needs the package ray: pip install 'mosel[ray]'") from error
 
@@ -37,6 +37,9 @@ EMBEDDED = "local"
 
 ANSWER_LIMIT_S = 5.0
 """How long the head of a cluster is waited for."""
+
+NO_ROOM = (ObjectStoreFullError, OutOfDiskError)
+"""What a batch fails with, and no worker: another batch may well fit."""
 
 Demands = Mapping[str, float]
 """What Ray has to hold ready for a worker, as options of an actor."""
@@ -222,9 +225,12 @@ class _Life:
             batch, answer = await self._answers.get()
             try:
                 result: Result = await answer
-            except RayTaskError as error:  # the device is of no use: a model's error is in the result
-                self._kill(one_line(error.cause if isinstance(error.cause, Exception) else error))
-                return
+            except RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, Exception) else error
+                if not isinstance(cause, NO_ROOM):  # the device is of no use: a model's error is in the result
+                    self._kill(one_line(cause))
+                    return
+                result = Result(failure=f"no room in Ray's object store for the outputs: {one_line(cause)}")
             except RayActorError:
                 return  # `ended` tells of it
             except RayError as error:  # an object was lost with its node, or there is no room for it

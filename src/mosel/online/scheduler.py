@@ -209,7 +209,7 @@ class Scheduler:
             self._limit(sent, event.fits)
 
     def _batch_failed(self, event: BatchFailed, now_ns: int) -> None:
-        sent = self._cells.report(event.batch, now_ns)
+        sent = self._cells.report(event.batch, now_ns, failed=True)
         if sent is None:
             return
         for live, part in self._parts(sent):

@@ -22,7 +22,7 @@ COMPILED = """
     online/watched_channel
 """
 """Modules of plain functions and classes. Those that define msgspec's structs are no faster compiled: a struct
-is C already, and mypyc cannot make one.
+is C already, and mypyc cannot make one. Generator expressions become lists there: none may be without end.
 """
 
 

@@ -45,6 +45,9 @@ def compile_copy() -> None:
             shutil.copy(source, COPY / name)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     subprocess.run(command, cwd=COPY, env={**os.environ, "MOSEL_COMPILE": "1"}, check=True)
+    # What numba compiles is kept beside the copy: the first server to start should not have to.
+    warm_up = [sys.executable, "-c", "from mosel.solve.warm_up import warm_up; warm_up()"]
+    subprocess.run(warm_up, env={**os.environ, "PYTHONPATH": str(COPY / "src")}, check=True)
     (COPY / "made").touch()
 
 

@@ -88,7 +88,7 @@ class Service:
         workers = len(engine.snapshot().workers) or 1
         self._steps = Steps(served)
         self._offers = Offers((one.profile for one in self._served.values()), workers)
-        self._ids = (f"{prefix}{number}" for number in itertools.count(1))
+        self._ids = map(f"{prefix}{{}}".format, itertools.count(1))
         self._best = Best(one.profile for one in self._served.values())
         self.answered = Answered()
         self._seen = Seen(served, engine, shadow_share)

@@ -139,6 +139,7 @@ async def serve_while_nodes_come_and_go() -> None:
     wish = ask_for_nodes(ONE_TO_TWO)
     channels = ray_channels(models, ONE_TO_TWO, embedded=False)
     running = Engine(models, ONE_TO_TWO, channels=channels, ask=wish)
+    await until(lambda: ray.cluster_resources().get("CPU") == 1)  # the head's node comes after its port
     await running.start()
     assert nodes() == 1
     wish(2)

@@ -23,7 +23,7 @@ async def test_what_a_group_says_of_its_connection_is_not_handed_on(tmp_path: Pa
     path = tmp_path / "group"
     async with await asyncio.start_unix_server(answer, path):
         links = Links(str(path))
-        reply = await links.ask(b"GET /v2 HTTP/1.1\r\nhost: group", b"")
+        reply = await links.ask(b"GET /v2 HTTP/1.1\r\nhost: group\r\n\r\n", b"")
         links.close()
     assert (reply.status, reply.content) == (503, b"{}")
     assert reply.headers == [(b"retry-after", b"1"), (b"content-length", b"2")]

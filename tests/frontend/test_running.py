@@ -1,7 +1,7 @@
 """That a call leaves nothing for the collector of cyclic garbage: it would hold its tensors until that runs."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,15 +43,6 @@ class Later(InstantEngine):
         waiting, self._live = self._live, []
         for live, inputs in waiting:
             super().hand_in(live.job, inputs, live.tell)
-
-
-@pytest.fixture
-def collected_by_hand() -> Iterator[None]:
-    """The collector runs when it is called, and only then."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("collected_by_hand")

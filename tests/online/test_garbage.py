@@ -1,7 +1,6 @@
 """That serving leaves nothing for the collector of cyclic garbage, whose pauses grow with what is alive."""
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,15 +9,6 @@ from mosel.online.policies import POLICIES
 from tests.online.driver import MS, dispatched, job, scheduler, told
 
 JOBS = 20
-
-
-@pytest.fixture
-def collected_by_hand() -> Iterator[None]:
-    """The collector runs when it is called, and only then."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("collected_by_hand")

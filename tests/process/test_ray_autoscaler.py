@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +46,7 @@ def address() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind((ip, 0))
         place = f"{ip}:{probe.getsockname()[1]}"
-    folder = Path(f"/tmp/mosel-ray-{os.getpid()}")  # Ray's sockets have paths that must be short
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))  # not pytest's: Ray's sockets have paths that must be short
     (folder / "scaling.json").write_text(json.dumps(scaling(place)))
     words = [
         "--head",

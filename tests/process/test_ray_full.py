@@ -5,18 +5,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from ray.cluster_utils import Cluster
 
-from mosel.core.clock import to_ns
 from mosel.core.states import State
-from mosel.core.types import Job
 from mosel.online.engine import Engine
 from mosel.online.ray_channel import cluster, ray_channels
 from mosel.online.serving import EngineConfig
 from tests.process.test_engine import QUICK, served
-from tests.process.test_ray_nodes import STORE_BYTES
+from tests.process.test_ray_nodes import STORE_BYTES, answers_beyond_the_store
 
 pytestmark = [
     pytest.mark.process,
@@ -43,24 +40,11 @@ async def serve_what_there_is_no_room_for() -> tuple[Counter[State], str]:
     models = [served("mirror")]
     running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
     await running.start()
-    values = np.arange(4 << 20, dtype=np.float32).reshape(4, 1 << 20) / (4 << 20)
-    now_ns = running.now_ns()
-    jobs = [Job(f"big{n}", "obedient", 4, 0.5, now_ns, now_ns + to_ns(60)) for n in range(8)]
-    answers = [running.post(job, {"plain": values}) for job in jobs]
-    outcomes, why = Counter[State](), ""
-    for answer in answers:
-        async with asyncio.timeout(90):
-            found = await answer
-        outcomes[found.receipt.outcome] += 1
-        if found.outputs is None:
-            why = found.receipt.detail
-        else:
-            np.testing.assert_array_equal(found.outputs["doubled"], values * 2)
-    small = Job("small", "obedient", 1, 0.5, now_ns, now_ns + to_ns(120))
-    assert (await running.submit(small, {"plain": values[:1, :3]})).receipt.outcome is State.SERVED
+    answers = await answers_beyond_the_store(running, limit_s=90)
     assert running.snapshot().failed_batches
     await running.stop()
-    return outcomes, why
+    failures = [answer.receipt.detail for answer in answers if answer.outputs is None]
+    return Counter(answer.receipt.outcome for answer in answers), failures[-1] if failures else ""
 
 
 def test_an_object_store_that_cannot_spill_loses_no_job(full: Any) -> None:

@@ -15,6 +15,7 @@ from mosel.core.clock import to_ns
 from mosel.core.errors import UsageError
 from mosel.core.states import State
 from mosel.core.types import Job
+from mosel.online.answers import Answer
 from mosel.online.engine import Engine
 from mosel.online.ray_channel import RayChannel, ask_for_nodes, cluster, ray_channels
 from mosel.online.serving import EngineConfig
@@ -92,23 +93,33 @@ def test_a_worker_waits_for_its_node_and_the_others_serve(nodes: Any) -> None:
         asyncio.run(serve_while_a_node_comes(nodes))
 
 
-async def serve_more_than_the_store_holds() -> None:
-    """Have twice as much under way as there is room for in the object store."""
-    models = [served("mirror")]
-    running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
-    await running.start()
+async def answers_beyond_the_store(running: Engine, limit_s: float) -> list[Answer]:
+    """Have twice as much under way as there is room for in the object store; return all answers.
+
+    Outputs that come are right, and a small job after them is served.
+    """
     values = np.arange(4 << 20, dtype=np.float32).reshape(4, 1 << 20) / (4 << 20)
     now_ns = running.now_ns()
     jobs = [Job(f"big{n}", "obedient", 4, 0.5, now_ns, now_ns + to_ns(60)) for n in range(8)]
-    answers = [running.post(job, {"plain": values}) for job in jobs]
-    for answer in answers:
-        async with asyncio.timeout(60):
-            found = await answer
-        assert found.receipt.outcome in (State.SERVED, State.FAILED)
-        if found.outputs is not None:
-            np.testing.assert_array_equal(found.outputs["doubled"], values * 2)
-    small = Job("small", "obedient", 1, 0.5, now_ns, now_ns + to_ns(90))
+    waiting = [running.post(job, {"plain": values}) for job in jobs]
+    answers = []
+    for answer in waiting:
+        async with asyncio.timeout(limit_s):
+            answers.append(await answer)
+        if answers[-1].outputs is not None:
+            np.testing.assert_array_equal(answers[-1].outputs["doubled"], values * 2)
+    small = Job("small", "obedient", 1, 0.5, now_ns, now_ns + to_ns(limit_s + 30))
     assert (await running.submit(small, {"plain": values[:1, :3]})).receipt.outcome is State.SERVED
+    return answers
+
+
+async def serve_more_than_the_store_holds() -> None:
+    """Have more under way than the object store holds, where it may spill."""
+    models = [served("mirror")]
+    running = Engine(models, TWO, channels=ray_channels(models, TWO, embedded=False))
+    await running.start()
+    for answer in await answers_beyond_the_store(running, limit_s=60):
+        assert answer.receipt.outcome in (State.SERVED, State.FAILED)
     await running.stop()
 
 

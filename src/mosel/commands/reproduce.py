@@ -63,7 +63,7 @@ def reproduce(
             those slow enough for fewer than 40 requests longer ones.
         quick: one seed, 12 s and fewer points.
         full: longer workloads, and of the profiles in the folder also those of models that carry over 500
-            requests a second in what is simulated: an hour or more, not minutes.
+            requests a second in what is simulated; it takes far longer.
         fresh: compute everything anew, instead of using what earlier runs of the same code left.
         trace: for month, the recorded arrivals: `second count` in two columns, a count for each second, Azure's
             LLM and multi-modal traces, or BurstGPT's.

@@ -66,7 +66,9 @@ def address() -> Iterator[str]:
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
     }
-    environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_autoscaler_v2": "0"}
+    environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_autoscaler_v2": "0"}
+    # A cluster that was started inside this process has left it with a mode; both ends must have the same.
+    environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
     head = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", "start", *words],
         env={**os.environ, **environ},

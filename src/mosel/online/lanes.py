@@ -45,14 +45,17 @@ def note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
 
 
 def next_late_ns(queue: JobQueue, now_ns: int) -> int | None:
-    """When the next job becomes hopeless if every worker is idle."""
+    """When the next job becomes hopeless if every worker is idle.
+
+    One that is past that and still counts on workers of other kinds is hopeless at its deadline at the latest.
+    """
     last_ns = queue.ints("last_ns")
     if not len(last_ns):
         return None
     first_ns = int(last_ns.min())
     if first_ns < now_ns:
-        last_ns = last_ns[last_ns >= now_ns]
-        first_ns = int(last_ns.min(initial=NEVER))
+        last_ns = np.where(last_ns < now_ns, queue.ints("deadline_ns"), last_ns)
+        first_ns = int(last_ns.min(initial=NEVER, where=last_ns >= now_ns))
     return first_ns + 1 if first_ns < NEVER else None
 
 

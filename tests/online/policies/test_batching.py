@@ -62,6 +62,24 @@ def test_a_batch_does_not_grow_until_its_first_job_is_late() -> None:
     assert batch.size == 2
 
 
+def test_a_job_for_which_the_batch_would_shrink_is_passed_over_where_many_wait() -> None:
+    """Of six requests four fill a batch, which the head has no time for; of five it gets its smaller one."""
+    for others, size, head in ((5, 4, "other 0"), (4, 2, "head")):
+        found = scheduler("none+batching", up=False, batch_limit=4)
+        told(found, Arrived(job("head", due=130)))
+        told(found, *(Arrived(job(f"other {i}", due=2000 + i)) for i in range(others)))
+        (batch,) = dispatched(told(found, WorkerReady(0)))
+        assert (batch.size, batch.parts[0].job) == (size, head)
+
+
+def test_jobs_passed_over_are_served_where_no_other_batch_is_full() -> None:
+    """None of six has time for a batch of four: the first gets the largest that it has time for."""
+    found = scheduler("none+batching", up=False, batch_limit=4)
+    told(found, *(Arrived(job(f"j{i}", due=130 + i)) for i in range(6)))
+    (batch,) = dispatched(told(found, WorkerReady(0)))
+    assert (batch.size, batch.parts[0].job) == (2, "j0")
+
+
 def test_a_batch_waits_to_fill_up_but_not_into_lateness() -> None:
     """The delay ends when the batch is full, when it is over, or when the first job has to start."""
     wait = 50 * MS

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -13,22 +14,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as over_grpc
+from tritonclient.utils import InferenceServerException
 
 from tests.process.serving import SLEEPS, Server, tensor, tokens
+from tests.process.test_doors import CERTIFICATE, pem
 from tests.process.test_serve import post, until
+
+__all__ = ["pem"]
 
 pytestmark = pytest.mark.process
 
 WORDS = ("--workers", "2", "--groups", "2", "--front-doors", "2")
 WAVE = {"name": "wave", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
 GROUP, DOOR = "mosel.commands.group", "mosel.frontend.doors.process"
+GOLD, FREE = "g" * 16, "f" * 16
 INFER = "/v2/models/small/infer"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that is ready."""
-    running = Server(tmp_path_factory.mktemp("groups"), WORDS)
+    running = Server(tmp_path_factory.mktemp("groups"), (*WORDS, "--grpc", "127.0.0.1:0"))
     try:
         yield running.wait_until_ready()
     finally:
@@ -111,6 +118,88 @@ def test_the_reference_client(server: Server) -> None:
     client.close()
 
 
+@pytest.fixture
+def client(server: Server) -> Iterator[Any]:
+    """A client over gRPC."""
+    with over_grpc.InferenceServerClient(server.grpc) as made:
+        yield made
+
+
+def wave(requests: int = 1) -> list[Any]:
+    """Return the sound of so many requests as the client over gRPC sends it."""
+    values = np.array([[1, 2]] * requests, "float32")
+    made = over_grpc.InferInput("wave", list(values.shape), "FP32")
+    return [made.set_data_from_numpy(values)]
+
+
+def receipt_of(result: Any) -> dict[str, str]:
+    """Return the words of the receipt in an answer over gRPC."""
+    return {name: value.string_param for name, value in result.get_response().parameters.items()}
+
+
+def test_jobs_over_grpc_are_spread(server: Server, client: Any) -> None:
+    """Groups serve them, count them, and front doors count what was answered; so far as over HTTP."""
+    before = samples(server, "mosel_door_answered_total")
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: client.infer("small", wave(2), request_id="a"), range(40)))
+    assert {receipt_of(result)["outcome"] for result in results} == {"served"}
+    assert results[0].as_numpy("total").tolist() == [3.0, 3.0]
+    assert results[0].get_response().id == "a"
+    workers = {batch["worker"] for result in results for batch in json.loads(receipt_of(result)["batches"])}
+    assert workers == {0, 1}
+    assert samples(server, "mosel_door_answered_total") - before == {'{outcome="served"}': 40}
+
+
+def test_the_deadline_of_a_call_over_grpc(client: Any) -> None:
+    """It counts at the group as at the door: one that is over is no reason to look for a group."""
+    told = client.infer("small", wave(), client_timeout=15.0).get_response().parameters
+    assert 0 < told["slack_ms"].double_param < 15_200  # gRPC rounds what is left up, to three digits
+
+
+def test_what_is_not_inference_over_grpc(server: Server, client: Any) -> None:
+    """Health and metadata are told, models are unloaded and loaded everywhere, and statistics add up."""
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("small")
+    assert client.get_model_metadata("small").name == "small"
+    client.unload_model("small")
+    for _ in range(4):
+        with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+            client.infer("small", wave())
+    client.load_model("small")
+    assert {receipt_of(client.infer("small", wave()))["outcome"] for _ in range(4)} == {"served"}
+    stats = client.get_inference_statistics("small", as_json=True)["model_stats"][0]
+    assert int(stats["inference_stats"]["success"]["count"]) == sum(
+        count for label, count in samples(server, "mosel_jobs_total").items() if "served" in label
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "said"),
+    [
+        ("small", {"accuracy_slo": "0.85"}, r"INVALID_ARGUMENT\] .*the best is 0\.8"),
+        ("small", {"latency_slo_ms": "0.01"}, r"UNAVAILABLE\] rejected \(latency_unreachable\)"),
+        ("small", {"offer": "g1j1-f"}, r"FAILED_PRECONDITION\] .*is not held"),
+        ("small", {"speed": "1"}, r"INVALID_ARGUMENT\] parameter 'speed' is unknown"),
+        ("other", {}, r"NOT_FOUND\] "),
+    ],
+)
+def test_bad_calls_over_grpc(client: Any, model: str, parameters: dict[str, str], said: str) -> None:
+    """They get the status and the words that one process has for them."""
+    with pytest.raises(InferenceServerException, match=said):
+        client.infer(model, wave(), parameters=parameters)
+
+
+def test_offers_over_grpc_stick(client: Any) -> None:
+    """An upload goes to the group that holds its place."""
+    for _ in range(6):
+        told = receipt_of(
+            client.infer("small", [], parameters={"offered_requests": 1, "offered_modalities": "sound"})
+        )
+        result = client.infer("small", wave(), parameters={"offer": told["offer"]})
+        assert receipt_of(result)["outcome"] == "served"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
@@ -170,16 +259,19 @@ def test_what_concerns_all_groups(server: Server) -> None:
     assert {mode["group"] for mode in modes} == {0, 1}
 
 
-def test_a_group_that_is_killed(server: Server) -> None:
-    """Its jobs go to the other one, each with one answer, and it is started anew."""
+def test_a_group_that_is_killed(server: Server, client: Any) -> None:
+    """Its jobs go to the other one, over either protocol, each with one answer, and it is started anew."""
     lost = processes(server, GROUP)[0]
     body = {"inputs": [{"name": "tokens", "datatype": "FP32", "shape": [1, 4], "data": [SLEEPS, 0.2, 0, 0]}]}
     with ThreadPoolExecutor(12) as pool:
-        waiting = [pool.submit(call, server, INFER, body) for _ in range(12)]
+        waiting = [pool.submit(call, server, INFER, body) for _ in range(10)]
+        slow = over_grpc.InferInput("tokens", [1, 4], "FP32").set_data_from_numpy(tokens(SLEEPS, 0.2))
+        over = [pool.submit(client.infer, "small", [slow]) for _ in range(2)]
         until(lambda: all(samples(server, "mosel_queued_jobs").values()))
         os.kill(lost, signal.SIGKILL)
         replies = [each.result() for each in waiting]
-    assert Counter(status for status, _ in replies) == {200: 12}
+    assert Counter(status for status, _ in replies) == {200: 10}
+    assert [receipt_of(each.result())["outcome"] for each in over] == ["served"] * 2
     assert {told["parameters"]["outcome"] for _, told in replies} == {"served"}
     assert sum(samples(server, "mosel_door_moved_total").values()) >= 1
     until(lambda: len(samples(server, "mosel_queued_jobs")) == 2)
@@ -188,12 +280,59 @@ def test_a_group_that_is_killed(server: Server) -> None:
 
 
 def test_a_front_door_that_is_killed(server: Server) -> None:
-    """Its clients lose their connections; who comes anew is served, and it is started anew."""
+    """Its clients lose their connections; who comes anew, over either protocol, is served; it starts anew."""
     lost = processes(server, DOOR)[0]
     os.kill(lost, signal.SIGKILL)
     assert {infer(server)[0] for _ in range(16)} == {200}
+    for _ in range(3):
+        with over_grpc.InferenceServerClient(server.grpc) as client:
+            assert receipt_of(client.infer("small", wave()))["outcome"] == "served"
     until(lambda: len(processes(server, DOOR)) == 2)
     assert lost not in processes(server, DOOR)
+
+
+def test_keys_and_tls(tmp_path: Path, pem: tuple[Path, Path]) -> None:
+    """Doors speak TLS over both protocols and ask for a key; a call is of its tenant, and so is the quota."""
+    (tmp_path / "keys.toml").write_text(f'gold = ["{GOLD}"]\nfree = ["{FREE}"]\n')
+    settings = f'tls_certificate = "{pem[0]}"\ntls_key = "{pem[1]}"\nkeys = "keys.toml"\n[quotas]\nfree = 1.0\n'
+    (tmp_path / "mosel.toml").write_text(settings)
+    server = Server(tmp_path, (*WORDS, "--config", "mosel.toml", "--grpc", "127.0.0.1:0"))
+    try:
+        assert server.wait_until_ready().url.startswith("https://")
+        trusting = ssl.create_default_context(cadata=CERTIFICATE)
+
+        def status(path: str, key: str = "", body: Any = None) -> int:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            raw = None if body is None else json.dumps(body).encode()
+            asked = urllib.request.Request(server.url + path, raw, headers)
+            try:
+                with urllib.request.urlopen(asked, context=trusting, timeout=30) as reply:
+                    return int(reply.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
+
+        assert [status("/v2/health/ready"), status("/"), status("/metrics"), status("/v2")] == [
+            200,
+            200,
+            401,
+            401,
+        ]
+        assert [status(path, GOLD) for path in ("/metrics", "/v2", "/dashboard/state")] == [200] * 3
+        job = {"inputs": [WAVE]}
+        assert [status(INFER, key, job) for key in ("", "an unknown key", GOLD)] == [401, 401, 200]
+        assert status(INFER, GOLD, {**job, "parameters": {"tenant": "free"}}) == 400
+        assert Counter(status(INFER, FREE, job) for _ in range(12))[503] >= 6
+        safe = over_grpc.InferenceServerClient(server.grpc, ssl=True, root_certificates=str(pem[0]))
+        with safe as client:
+            assert client.is_server_live()
+            with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
+                client.infer("small", wave())
+            own = {"authorization": f"Bearer {GOLD}"}
+            assert receipt_of(client.infer("small", wave(), headers=own))["outcome"] == "served"
+            assert client.get_inference_statistics("small", headers=own).model_stats[0].name == "small"
+    finally:
+        server.close()
 
 
 def test_end(tmp_path: Path) -> None:

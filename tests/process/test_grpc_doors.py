@@ -9,6 +9,7 @@ import pytest
 
 from mosel.frontend.config import Address
 from mosel.frontend.grpc import GrpcServer
+from mosel.frontend.grpc_calls import ServiceAnswers
 from mosel.frontend.instant import InstantEngine, zeros
 from mosel.frontend.keys import Keys
 from mosel.frontend.oip import message, methods
@@ -51,7 +52,7 @@ def infer_request(**parameters: str) -> Any:
 
 async def test_keys() -> None:
     """Without a key that is known only health is told; with one, a call is of the key's tenant alone."""
-    server = GrpcServer(service(), HERE, Keys({"gold": [GOLD]}))
+    server = GrpcServer(ServiceAnswers(service(), Keys({"gold": [GOLD]})), HERE)
     place = (await server.start()).removeprefix("grpc://")
     async with grpc.aio.insecure_channel(place) as channel:
         assert (await call(channel, "ServerLive", message("ServerLiveRequest")())).live
@@ -75,7 +76,7 @@ async def test_tls(tmp_path: Path) -> None:
     paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
     for path, text in zip(paths, (CERTIFICATE, KEY), strict=True):
         path.write_text(text)
-    server = GrpcServer(service(), HERE, None, (str(paths[0]), str(paths[1])))
+    server = GrpcServer(ServiceAnswers(service()), HERE, (str(paths[0]), str(paths[1])))
     place = (await server.start()).removeprefix("grpc://")
     trusting = grpc.ssl_channel_credentials(CERTIFICATE.encode())
     async with grpc.aio.secure_channel(place, trusting) as channel:
@@ -86,7 +87,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 async def test_messages_over_the_limit() -> None:
     """A message over the limit is refused, and the connection goes on."""
-    server = GrpcServer(service(), HERE)
+    server = GrpcServer(ServiceAnswers(service()), HERE)
     place = (await server.start()).removeprefix("grpc://")
     async with grpc.aio.insecure_channel(place) as channel:
         too_large = message("ModelInferRequest")(model_name="m", raw_input_contents=[bytes(70 << 20)])

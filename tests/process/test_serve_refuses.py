@@ -114,7 +114,6 @@ def test_port_in_use(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--grpc", "127.0.0.1:0"), "front doors speak HTTP alone; leave out --grpc, or --front-doors"),
         (("--engine", "ray"), "groups on Ray share a cluster that runs already; give its --ray-address"),
         (
             ("--groups", "3", "--profile", "profile.json"),

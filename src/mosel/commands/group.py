@@ -11,10 +11,12 @@ from pathlib import Path
 from mosel.commands.serving import device_of, engine_config_of, engine_of, served_models, service_of, traces_of
 from mosel.core.files import allow_open_files
 from mosel.frontend import logs
-from mosel.frontend.doors.kin import READY, as_kin, say_ended, say_ready
+from mosel.frontend.doors.grpc_member import GrpcMember
+from mosel.frontend.doors.kin import READY, as_kin, say_ready
 from mosel.frontend.doors.loads import DOWN, LoadReports
 from mosel.frontend.doors.member import SecondLook
 from mosel.frontend.doors.starts import Places, read_group
+from mosel.frontend.grpc_calls import ServiceAnswers
 from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import read_keys
 from mosel.frontend.server import Door, listen_here, run
@@ -46,13 +48,14 @@ def main(arguments: Sequence[str]) -> None:
             return member.load(engine.now_ns()) if engine.ready else DOWN
 
         keys = read_keys(Path(config.keys)) if config.keys else None
-        app = HttpApp(service, keys, SecondLook(load, engine.now_ns))
+        look = SecondLook(load, engine.now_ns)
+        answers = ServiceAnswers(service, keys)
+        app = GrpcMember(HttpApp(service, keys, look), answers, service.bodies, look)
         reports = LoadReports(str(places.loads(index)), load)
         try:
             run(app, engine, listening, config.drain_s, say_ready, READY, Door(config.connections), reports)
         finally:
             service.close()
-        say_ended(service.metrics.ended())
 
 
 if __name__ == "__main__":

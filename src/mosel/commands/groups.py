@@ -4,7 +4,6 @@ import asyncio
 import math
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +20,9 @@ from mosel.frontend.config import ServeConfig, parse_address
 from mosel.frontend.doors.counts import Counts
 from mosel.frontend.doors.kin import Kin, Role
 from mosel.frontend.doors.starts import DoorStart, GroupStart, Places
+from mosel.frontend.grpc import grpc_url
 from mosel.frontend.metrics import last_words
-from mosel.frontend.server import CLOSING_LIMIT_S, done_before, listen, signals, until_broken, url_of
+from mosel.frontend.server import CLOSING_LIMIT_S, done_before, listen, share, signals, until_broken, url_of
 from mosel.online.layout import Layout
 from mosel.online.serving import ServedModel
 
@@ -44,10 +44,13 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
         with listen(address) as first:  # which no other server may have
             address = msgspec.structs.replace(address, port=first.getsockname()[1])
         doors = [stack.enter_context(listen(address, shared=True)) for _ in range(config.front_doors)]
+        config = _with_grpc(config, stack)
         url = url_of(doors[0], scheme)
         served = served_models(config, device_of(config), say)
         names = ", ".join(one.model.name for one in served)
         say(f"listening on {url}: loading {names}")
+        if config.grpc:
+            say(f"listening on {grpc_url(parse_address(config.grpc))}")
         places = Places(Path(stack.enter_context(TemporaryDirectory(prefix="mosel-"))))
         counts = Counts(places.counts, config.front_doors)
         roles = _groups(config, served, places) + _doors(config, served, places, [d.fileno() for d in doors])
@@ -58,14 +61,29 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
 
         many = f"{config.workers} workers in {config.groups} groups, {config.front_doors} front doors"
         serving = f"serving {names} on {url} (policy {config.policy}, {many}{said()})"
-        ended = asyncio.run(_keep(roles, given_up, config.drain_s, say, serving))
-        say(last_words(_ended(ended, counts)))
+        asyncio.run(_keep(roles, given_up, config.drain_s, say, serving))
+        say(last_words(counts.ended()))
+
+
+def _with_grpc(config: ServeConfig, stack: ExitStack) -> ServeConfig:
+    """Return the configuration with the port that doors share for gRPC; it is taken as long as `stack` holds.
+
+    Raises:
+        UsageError: it is in use, or not one of this machine's.
+    """
+    if not config.grpc:
+        return config
+    address = parse_address(config.grpc)
+    with listen(address, word="--grpc") as first:  # which no other server may have
+        address = msgspec.structs.replace(address, port=first.getsockname()[1])
+    stack.enter_context(share(address, "--grpc"))
+    return msgspec.structs.replace(config, grpc=address.text)
 
 
 async def _keep(
     roles: Sequence[Role], given_up: Callable[[Role], None], drain_s: float, say: Say, serving: str
-) -> Counter[str]:
-    """Let there be these processes until a signal; return what became of the jobs of those that ended well."""
+) -> None:
+    """Let there be these processes until a signal."""
     first, second = signals()
     kin = Kin(roles, given_up)
     try:
@@ -78,7 +96,6 @@ async def _keep(
                 say("ending at once: jobs that are left are dropped")
     finally:
         await kin.close(CLOSING_LIMIT_S)
-    return kin.ended
 
 
 def _groups(config: ServeConfig, served: tuple[ServedModel, ...], places: Places) -> list[Role]:
@@ -90,6 +107,7 @@ def _groups(config: ServeConfig, served: tuple[ServedModel, ...], places: Places
         config,
         groups=1,
         front_doors=0,
+        grpc="",
         accuracy=None,
         tls_certificate=None,
         tls_key=None,
@@ -146,13 +164,3 @@ def _role(
     path = places.start(name.replace(" ", "-"))
     write_atomic(path, msgspec.json.encode(start))
     return Role(kind, name, (sys.executable, "-m", module, str(path), *map(str, handles)), handles)
-
-
-def _ended(ended: Counter[str], counts: Counts) -> Counter[str]:
-    """Return what became of all jobs: of those in groups, and of those whose groups were lost."""
-    at_doors = counts.totals()
-    found = Counter(ended)
-    found["failed"] += at_doors["lost"] + at_doors["turned"]
-    found["rejected"] -= at_doors["turned"]
-    found["refused"] += at_doors["refused"]
-    return found

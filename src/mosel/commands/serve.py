@@ -21,6 +21,7 @@ from mosel.core.files import allow_open_files
 from mosel.frontend import logs
 from mosel.frontend.config import ServeConfig, parse_address, read_config
 from mosel.frontend.grpc import GrpcServer
+from mosel.frontend.grpc_calls import ServiceAnswers
 from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import read_keys
 from mosel.frontend.metrics import last_words
@@ -133,7 +134,9 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         url = url_of(listening, door.scheme)
         serving = f"serving {names} on {url} (policy {config.policy}, {many}{said()})"
         service = service_of(config, served, engine, traces)
-        beside = GrpcServer(service, parse_address(config.grpc), keys, tls) if config.grpc else None
+        beside = (
+            GrpcServer(ServiceAnswers(service, keys), parse_address(config.grpc), tls) if config.grpc else None
+        )
         try:
             run(HttpApp(service, keys), engine, listening, config.drain_s, say, serving, door, beside)
         finally:

@@ -141,8 +141,6 @@ def check_words(config: ServeConfig) -> None:
     for name, word, known in words:
         if word not in known:
             raise UsageError(f"{name} {word!r} is not known; expected one of {', '.join(known)}")
-    if config.front_doors and config.grpc:
-        raise UsageError("front doors speak HTTP alone; leave out --grpc, or --front-doors")
     if config.front_doors and config.engine == "ray" and not config.ray_address:
         raise UsageError("groups on Ray share a cluster that runs already; give its --ray-address HOST:PORT")
     if config.ray_address and config.engine != "ray":

@@ -124,6 +124,11 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
 
+    @property
+    def text(self) -> str:
+        """As `parse_address` reads it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 def read_config(
     path: Path | None, words: Mapping[str, object], environ: Mapping[str, str] | None = None

@@ -7,11 +7,12 @@ in `service.py`, how bodies look in `protocol.py`, what a status means in `codes
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.types import Message, Receive, Scope, Send
 
 from mosel.core.errors import MoselError
+from mosel.core.states import State
 from mosel.frontend import codes, protocol
 from mosel.frontend.answered import decode_feedback
 from mosel.frontend.bodies import ClientGoneError
@@ -40,10 +41,14 @@ Raw = bytes | memoryview
 _LOG = logging.getLogger("mosel.http")
 
 
-Forwarded = Callable[[Headers, int], int | Reply]
-"""Returns when a call arrived that a front door hands on, given its headers and when it came here; or the reply
-to one that is not taken here, whatever stands in its body.
-"""
+class Forwarded(Protocol):
+    """What a group makes of calls that a front door hands on."""
+
+    def arrived(self, headers: Headers, came_ns: int) -> int | Reply:
+        """Return when a call arrived that came here now; or the reply to one that is not taken here."""
+
+    def ended(self, reply: Reply, outcome: State) -> Reply:
+        """Return the reply to a job as it goes to the door."""
 
 
 class HttpApp:
@@ -109,7 +114,7 @@ class HttpApp:
         body = await self._bodies.read(receive, head.told.content_length)
         try:
             if self._forwarded is not None:
-                came = self._forwarded(scope["headers"], arrival_ns)
+                came = self._forwarded.arrived(scope["headers"], arrival_ns)
                 if not isinstance(came, int):
                     return came
                 arrival_ns = came
@@ -127,7 +132,10 @@ class HttpApp:
             return told(self._service.feedback(target.model, decode_feedback(body, head.tenant)))
         request, call = self._decoded(head, body)
         outcome = await unless_gone(self._service.infer(target.model, call, arrival_ns), receive)
-        return _inferred(head, request, outcome)
+        reply = _inferred(head, request, outcome)
+        if self._forwarded is None or outcome.further is not None:
+            return reply
+        return self._forwarded.ended(reply, outcome.receipt.outcome)
 
     def _decoded(self, head: Head, body: Raw) -> tuple[Request, Call]:
         request = protocol.decode(body, head.told.json_length, self._service.limits.json_bytes)

@@ -18,6 +18,8 @@ from mosel.core.files import read_bytes
 KEYS_LIMIT_BYTES = 1 << 20
 LEAST_CHARACTERS = 16
 
+KEY_HEADERS = (b"authorization", b"x-api-key")
+
 Key = Annotated[str, msgspec.Meta(min_length=LEAST_CHARACTERS)]
 
 

@@ -62,32 +62,62 @@ class Beside(Protocol):
         """End, after `limit_s` at the latest."""
 
 
-def listen(address: Address, *, shared: bool = False) -> socket.socket:
+def listen(address: Address, *, shared: bool = False, word: str = "--http") -> socket.socket:
     """Return a socket that listens on `address`; with `shared`, others of this user may listen there too.
+
+    Args:
+        address: where.
+        shared: as above.
+        word: the option that names another address.
 
     Raises:
         UsageError: it is in use, or not one of this machine's.
     """
-    try:
-        family, kind, _, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind)
+    with _told(address, word):
+        listening = _bound(address, shared=shared)
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listening.bind(place)
             listening.listen(BACKLOG)  # only now is the port taken for everybody else
         except BaseException:
             listening.close()
             raise
+    return listening
+
+
+def share(address: Address, word: str) -> socket.socket:
+    """Return a socket that takes a port for processes of this user that share it; nobody listens yet.
+
+    Raises:
+        UsageError: as `listen`.
+    """
+    with _told(address, word):
+        return _bound(address, shared=True)
+
+
+def _bound(address: Address, *, shared: bool) -> socket.socket:
+    family, kind, _, _, place = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(place)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+@contextlib.contextmanager
+def _told(address: Address, word: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"cannot listen on {address.host}:{address.port}: {reason}; give another --http HOST:PORT"
+            f"cannot listen on {address.host}:{address.port}: {reason}; give another {word} HOST:PORT"
         ) from error
-    return listening
 
 
 def listen_here(path: Path) -> socket.socket:

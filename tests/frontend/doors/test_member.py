@@ -17,13 +17,13 @@ def headers(arrival_ns: int, start_ns: int | None) -> list[tuple[bytes, bytes]]:
 
 def looked(load: Load, arrival_ns: int, start_ns: int | None) -> int | Reply:
     """Look at a call that comes at 100."""
-    return SecondLook(lambda: load, lambda: 100)(headers(arrival_ns, start_ns), 100)
+    return SecondLook(lambda: load, lambda: 100).arrived(headers(arrival_ns, start_ns), 100)
 
 
 def test_the_arrival_is_the_door_s() -> None:
     """Not when it came here, nor what a client says; without a door the call came now."""
     assert looked(Load(1e9, 1), 90, None) == 90
-    assert SecondLook(lambda: Load(0.0, 1), lambda: 100)([], 100) == 100
+    assert SecondLook(lambda: Load(0.0, 1), lambda: 100).arrived([], 100) == 100
 
 
 def test_a_job_that_would_be_late_is_passed_on() -> None:

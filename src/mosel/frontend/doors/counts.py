@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-NAMES = ("sent", "passed", "moved", "lost", "turned", "refused")
+from mosel.core.states import OUTCOMES, State
+
+NAMES = ("sent", "passed", "moved", "lost", "turned", "refused", "gone", *OUTCOMES)
 """In this order: calls sent to groups; of these passed on, and moved since their group was lost; jobs that
-failed since it was lost, and those that the next group refused then; calls that were refused here.
+failed since it was lost, and those that the next group refused then; calls that became no job; those whose
+client went away; and jobs that were answered, by outcome. What a group that is lost had counted is lost, but
+not what is counted here.
 """
 
 
@@ -37,20 +41,34 @@ class Counts:
         """Return the sums over all doors."""
         return dict(zip(NAMES, map(int, self._all.sum(axis=0)), strict=True))
 
+    def ended(self) -> dict[str, int]:
+        """Return what became of jobs and calls, as `Metrics.ended`; a client that went away dropped its job."""
+        found = self.totals()
+        counts = {outcome.value: found[outcome] for outcome in OUTCOMES}
+        counts[State.DROPPED] += found["gone"]
+        return {**counts, "refused": found["refused"]}
+
     def exposition(self) -> str:
         """Return them as metrics in Prometheus' text format."""
-        lines = []
-        for name, count in self.totals().items():
-            lines += [f"# HELP {_METRICS[name][0]} {_METRICS[name][1]}", f"# TYPE {_METRICS[name][0]} counter"]
-            lines.append(f"{_METRICS[name][0]} {float(count)}")
+        lines, found = [], self.totals()
+        for name, (metric, text) in _METRICS.items():
+            lines += [*_head(metric, text), f"{metric} {float(found[name])}"]
+        lines += _head(*_ANSWERED)
+        lines += [f'{_ANSWERED[0]}{{outcome="{outcome}"}} {float(found[outcome])}' for outcome in OUTCOMES]
         return "\n".join(lines) + "\n"
 
 
+def _head(metric: str, text: str) -> tuple[str, str]:
+    return f"# HELP {metric} {text}", f"# TYPE {metric} counter"
+
+
+_ANSWERED = "mosel_door_answered_total", "Jobs that were answered, by outcome."
 _METRICS = {
     "sent": ("mosel_door_sent_total", "Calls that front doors sent to groups, each time counted."),
     "passed": ("mosel_door_passed_total", "Of these, passed on by a group that was behind."),
     "moved": ("mosel_door_moved_total", "Of these, moved from a group that was lost."),
     "lost": ("mosel_door_lost_total", "Jobs that failed since their group was lost."),
     "turned": ("mosel_door_turned_total", "Jobs that failed since their group was lost and the next refused."),
-    "refused": ("mosel_door_refused_total", "Calls that a front door refused itself."),
+    "refused": ("mosel_door_refused_total", "Calls that became no job."),
+    "gone": ("mosel_door_gone_total", "Calls for a job whose client went away before the answer."),
 }

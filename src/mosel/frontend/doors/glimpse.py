@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from mosel.core.errors import InputError, MoselError
 from mosel.core.types import Job
+from mosel.frontend.calls import Call as Calling
 from mosel.frontend.checks import Checker
+from mosel.frontend.grpc_offers import OFFERED, offer_of
+from mosel.frontend.grpc_tensors import read_parameter
 from mosel.frontend.offers import OFFER
 from mosel.frontend.protocol import decode_offer
 from mosel.models.base import Model
@@ -68,6 +72,26 @@ class Glimpse:
             return self._checked(found.requests, tuple(found.modalities), found.parameters, arrival_ns)
         except MoselError:
             return None
+
+    def message(self, request: Any, arrival_ns: int, limit_ns: int | None) -> tuple[Job | None, str]:
+        """Return the same of a `ModelInferRequest`, whose caller gives up so long after its arrival."""
+        parameters = {name: read_parameter(value) for name, value in request.parameters.items()}
+        offer = parameters.get(OFFER)
+        if offer is not None:
+            return None, str(offer)
+        parameters.pop("binary_data_output", None)
+        try:
+            if OFFERED in parameters:
+                found = offer_of(Calling((), request.id, parameters))
+                asks = found.requests, tuple(found.modalities), found.parameters
+                return self._checked(*asks, arrival_ns), ""
+            inputs = [_Input(given.name, list(given.shape)) for given in request.inputs]
+            job = self._job(_Call(inputs, parameters), arrival_ns)
+        except MoselError:
+            return None, ""
+        if limit_ns is None:
+            return job, ""
+        return replace(job, deadline_ns=min(job.deadline_ns, arrival_ns + limit_ns)), ""
 
     def _job(self, call: _Call, arrival_ns: int) -> Job:
         if not call.inputs or not call.inputs[0].shape:

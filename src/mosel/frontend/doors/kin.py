@@ -1,7 +1,7 @@
 """The processes of a server: each is started, started anew when it ends, and ended with the server.
 
-A process says on its standard output when it is ready, and at the end what became of its jobs. It ends when its
-standard input does, so that none outlives the server, however that went.
+A process says on its standard output when it is ready. It ends when its standard input does, so that none
+outlives the server, however that went.
 """
 
 import asyncio
@@ -12,15 +12,12 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from mosel.core.errors import ExecutionError, MoselError
 
-READY, ENDED = "ready", "ended "
+READY = "ready"
 AGAIN_S = 0.1
 MOST_FAILURES = 3
 """So often in a row a process may end before it is ready; then it is given up."""
@@ -51,15 +48,11 @@ class Kin:
     Args:
         roles: what there has to be.
         given_up: is told of a role that cannot be filled any more.
-
-    Attributes:
-        ended: what became of the jobs of those that have ended well, by outcome.
     """
 
     def __init__(self, roles: Sequence[Role], given_up: Callable[[Role], None] = lambda _: None) -> None:
-        self.ended: Counter[str] = Counter()
         self._given_up = given_up
-        self._lives = {role: _Life(role, self.ended) for role in roles}
+        self._lives = {role: _Life(role) for role in roles}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._broken = asyncio.Event()
@@ -132,12 +125,11 @@ class Kin:
 class _Life:
     """One process after the other in a role."""
 
-    def __init__(self, role: Role, ended: Counter[str]) -> None:
+    def __init__(self, role: Role) -> None:
         self.role = role
         self.first_ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.how = ""
         self.gone = False
-        self._ended = ended
         self._closing = False
         self._process: Process | None = None
 
@@ -151,13 +143,10 @@ class _Life:
             self.signal(signal.SIGKILL)
         ready = False
         async for line in process.stdout:
-            text = line.decode(errors="replace").rstrip()
-            if text == READY:
+            if line.decode(errors="replace").rstrip() == READY:
                 ready = True
                 if not self.first_ready.done():
                     self.first_ready.set_result(None)
-            elif text.startswith(ENDED):
-                self._ended.update(orjson.loads(text.removeprefix(ENDED)))
         status = await process.wait()
         self.how = f"by signal {-status}" if status < 0 else f"with status {status}"
         return ready
@@ -173,12 +162,8 @@ class _Life:
 def say_ready(text: str) -> None:
     """Say that this process is ready, if that is what `text` is; all else that it notes goes unsaid."""
     if text == READY:
-        _say(text)
-
-
-def say_ended(counts: dict[str, int]) -> None:
-    """Say what became of this process' jobs."""
-    _say(ENDED + orjson.dumps(counts).decode())
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def as_kin(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
@@ -199,8 +184,3 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()

@@ -17,14 +17,18 @@ from mosel.core.tables import Profile, read_profile
 from mosel.frontend import logs
 from mosel.frontend.bodies import Bodies
 from mosel.frontend.checks import Checker
+from mosel.frontend.config import ServeConfig, parse_address
 from mosel.frontend.doors.app import DoorApp
 from mosel.frontend.doors.counts import Counts
+from mosel.frontend.doors.desk import Desk
 from mosel.frontend.doors.glimpse import Glimpse
+from mosel.frontend.doors.grpc_door import DoorAnswers
 from mosel.frontend.doors.kin import READY, as_kin, say_ready
 from mosel.frontend.doors.links import Links
 from mosel.frontend.doors.loads import DOWN, Listener
 from mosel.frontend.doors.router import Peer, Router
 from mosel.frontend.doors.starts import DoorStart, Places, read_door
+from mosel.frontend.grpc import GrpcServer
 from mosel.frontend.keys import Keys, read_keys
 from mosel.frontend.server import CLOSING_LIMIT_S, Door, run
 from mosel.models.registry import find
@@ -46,7 +50,16 @@ def main(arguments: Sequence[str]) -> None:
         entrance = Entrance(start, places)
         door = Door(config.connections, config.tls_certificate, config.tls_key)
         with logs.logging_to_stderr(config.log_format, config.log_level):
-            run(entrance.app, entrance, listening, config.drain_s, say_ready, READY, door)
+            run(
+                DoorApp(entrance.desk),
+                entrance,
+                listening,
+                config.drain_s,
+                say_ready,
+                READY,
+                door,
+                entrance.grpc,
+            )
 
 
 class Entrance:
@@ -57,7 +70,8 @@ class Entrance:
         places: where the groups are.
 
     Attributes:
-        app: answers.
+        desk: what is behind all protocols.
+        grpc: the server of gRPC, if there is one.
     """
 
     def __init__(self, start: DoorStart, places: Places) -> None:
@@ -72,23 +86,25 @@ class Entrance:
         self._links = [Links(str(places.calls(group))) for group in groups]
         self._listeners = [Listener(str(places.loads(group)), self._hears(group)) for group in groups]
         counts = Counts(places.counts, start.doors, start.index)
-        self._router = Router(self._door, Choices(peers), peers, self._links, counts, monotonic_ns)
+        router = Router(self._door, Choices(peers), peers, self._links, counts, monotonic_ns)
         keys = read_keys(Path(config.keys)) if config.keys else Keys()
         glimpses = _glimpses(start, profiles)
-        self.app = DoorApp(self._router, glimpses, Bodies(config.limits), counts, keys, monotonic_ns)
+        bodies = Bodies(config.limits)
+        self.desk = Desk(router, glimpses, bodies, counts, keys, monotonic_ns)
+        self.grpc = _grpc_server(config, self.desk)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Return when a group is up."""
         self._tasks = [asyncio.create_task(listener.listen()) for listener in self._listeners]
-        await self.app.heard.wait()
+        await self.desk.heard.wait()
 
     async def drain(self, limit_s: float) -> None:
         """Take no more calls and return when those under way are answered; groups end theirs by then."""
-        self.app.closed = True
+        self.desk.closed = True
         try:
             async with asyncio.timeout(limit_s + CLOSING_LIMIT_S):
-                await self.app.until_idle()
+                await self.desk.until_idle()
         except TimeoutError:
             return
 
@@ -109,9 +125,17 @@ class Entrance:
         def heard(load: Load, at_ns: int) -> None:
             self._door.heard(group, load, at_ns)
             if load.up:
-                self.app.heard.set()
+                self.desk.heard.set()
 
         return heard
+
+
+def _grpc_server(config: ServeConfig, desk: Desk) -> GrpcServer | None:
+    """Return this door's share of the server of gRPC."""
+    if not config.grpc:
+        return None
+    tls = (config.tls_certificate, config.tls_key) if config.tls_certificate and config.tls_key else None
+    return GrpcServer(DoorAnswers(desk, config.limits), parse_address(config.grpc), tls, shared=True)
 
 
 def _peers(profiles: Sequence[Sequence[Profile]], workers: Sequence[int]) -> list[Peer]:

@@ -22,7 +22,7 @@ from mosel.frontend import codes
 from mosel.frontend.codes import Refusal
 from mosel.frontend.doors.counts import Counts
 from mosel.frontend.doors.links import Links, LostError
-from mosel.frontend.doors.wire import late_ns_of, passed_on, with_times
+from mosel.frontend.doors.wire import late_ns_of, passed_on, with_outcome, with_times
 from mosel.frontend.replies import Reply, refused
 from mosel.online.expected import Costs
 from mosel.online.front_door import Asked, Choices, FrontDoor
@@ -208,7 +208,7 @@ class Router:
         if call.job is None:
             return refused(Refusal(codes.INTERNAL, f"failed ({Reason.WORKER_LOST.value}): {detail}"))
         receipt = Receipt(call.job, State.FAILED, Reason.WORKER_LOST, detail, self._now_ns())
-        return refused(codes.refusal_of_receipt(receipt))
+        return with_outcome(refused(codes.refusal_of_receipt(receipt)), receipt.outcome)
 
 
 def _rejected(reply: Reply) -> bool:

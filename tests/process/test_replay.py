@@ -310,13 +310,24 @@ def answering() -> Iterator[Callable[[bytes], str]]:
 
 
 def _answer_all(listening: socket.socket, body: bytes) -> None:
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"HTTP/1.1 503 Service Unavailable" if b'{"error"' in body else b"HTTP/1.1 200 OK"
+    head += b"\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     with contextlib.suppress(OSError):
         while True:
             connection, _ = listening.accept()
             with connection:
                 connection.recv(1 << 20)
                 connection.sendall(head + body)
+
+
+def test_a_server_that_takes_nothing_yet_is_waited_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], answering: Callable[[bytes], str]
+) -> None:
+    """A front door that has heard of no group says so with 503: it is not ready, and no failure."""
+    (folder / "w.csv").write_text("job,arrival_s,requests,accuracy_slo,latency_slo_s\na,0,1,0.5,1\n")
+    body = b'{"error": "no group of workers is up; try again later"}'
+    assert run(["replay", answering(body), "sleepy:model", "w.csv", "-o", "run", "--wait", "0.1"]) == 1
+    assert "no group of workers is up; try again later; --wait SECONDS waits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]"])

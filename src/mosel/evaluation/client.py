@@ -31,7 +31,7 @@ LARGE_BYTES = 1 << 20
 
 _Asking = AbstractAsyncContextManager[aiohttp.ClientResponse]
 
-OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
+OK, UNAUTHORIZED, NOT_FOUND, UNAVAILABLE = 200, 401, 404, 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class Client:
             raise UnauthorizedError(f"{self._base}: {found.get('error', 'an API key is needed')}")
         if status == NOT_FOUND:
             raise UnknownModelError(str(found.get("error") or f"{self._base}: the model is not served there"))
+        if status == UNAVAILABLE:
+            raise NotReadyError(f"{self._base}: {found.get('error', 'it is not ready')}; --wait SECONDS waits")
         if status != OK:
             raise ExecutionError(f"{self._base}: status {status}: {found.get('error', 'no reason given')}")
         status, _ = await self._get(f"{self._model}/ready")

@@ -78,7 +78,7 @@ def block(results: dict[str, Any]) -> str:
 async def refusals(queue_s: float, count: int) -> tuple[int, list[float]]:
     """Fill a queue and measure so many refusals, in ms; also how many jobs were queued at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), 1, f"queue_s = {queue_s}\n")
+        server = Server(Path(folder), settings=f"queue_s = {queue_s}\n")
         await server.start()
         connector, limit = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout()
         async with aiohttp.ClientSession(connector=connector, timeout=limit) as session:
@@ -89,7 +89,7 @@ async def refusals(queue_s: float, count: int) -> tuple[int, list[float]]:
             while len([job for job in jobs[first:] if job.done()]) < count:
                 jobs.append(asyncio.create_task(_timed(sender)))
                 await asyncio.sleep(PAUSE_S)
-            queued = (await read_metrics(session, server.url)).total("mosel_queued_jobs")
+            queued = (await read_metrics(session, server)).total("mosel_queued_jobs")
             took_ms = [took for job in jobs[first:] if job.done() and (took := job.result()) is not None]
             for job in jobs:
                 job.cancel()

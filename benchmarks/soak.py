@@ -86,7 +86,7 @@ def main() -> None:
 async def soak(seconds: float) -> tuple[dict[str, list[Seen]], int]:
     """Load a server for so long; returns what was seen of each process, and how many jobs were answered."""
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), 1, hang_s=HANG_S)
+        server = Server(Path(folder), hang_s=HANG_S)
         await server.start()
         try:
             async with aiohttp.ClientSession() as session:

@@ -1,8 +1,12 @@
 """Write the results on docs/operations.md from docs/results/, so that no number is typed by hand.
 
 .venv/bin/mosel chaos --seeds 200 -o docs/results/chaos.json
+.venv/bin/mosel chaos --seeds 200 --groups 2 --front-doors 2 -o docs/results/chaos_doors.json
+.venv/bin/mosel chaos --seeds 20 --engine ray -o docs/results/chaos_ray.json
 .venv/bin/python benchmarks/soak.py --write
 .venv/bin/python scripts/operations_page.py
+
+A long campaign can be run in pieces; scripts/chaos_total.py adds them up.
 """
 
 import json
@@ -56,10 +60,18 @@ def soak_block(told: dict[str, Any]) -> str:
     )
 
 
+BLOCKS = (
+    ("chaos", chaos_block),
+    ("chaos_doors", chaos_block),
+    ("chaos_ray", chaos_block),
+    ("soak", soak_block),
+)
+
+
 def page() -> str:
     """Return the page with its blocks as the results have them."""
     found = PAGE.read_text(encoding="utf-8")
-    for name, block in (("chaos", chaos_block), ("soak", soak_block)):
+    for name, block in BLOCKS:
         results = RESULTS / f"{name}.json"
         text = block(json.loads(read_bytes(results))) if results.exists() else NOTHING_YET
         found = _with_block(found, name, text)

@@ -3,11 +3,23 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mosel.evaluation.chaos.campaign import draw
-from mosel.evaluation.chaos.faults import ENDS, FAULTS
+from mosel.evaluation.chaos.campaign import PER_SEED, draw
+from mosel.evaluation.chaos.faults import ENDS, FAULTS, IN_FLEETS
 from mosel.evaluation.chaos.jobs import Tally
-from mosel.evaluation.chaos.server import Metrics, profile
+from mosel.evaluation.chaos.server import Metrics, Setup, profile
 from mosel.models.faulty import Fault, Faulty
+
+FLEET = Setup(workers=2, groups=2, front_doors=2)
+
+AT_DOORS = """
+mosel_jobs_total{group="0",model="faulty",outcome="served"} 4.0
+mosel_refused_calls_total{group="0",error="RefusedError"} 1.0
+mosel_door_answered_total{outcome="served"} 40.0
+mosel_door_answered_total{outcome="failed"} 1.0
+mosel_door_answered_total{outcome="late"} 0.0
+mosel_door_refused_total 3.0
+mosel_door_gone_total 2.0
+"""
 
 EXPOSITION = """
 # TYPE mosel_jobs_total counter
@@ -21,9 +33,17 @@ mosel_lost_workers_total 1.0
 def test_every_fault_comes_often_enough() -> None:
     """In 200 seeds each is brought about 20 times or more, whatever the seed of the whole."""
     for seed in range(5):
-        counts = Counter(fault for faults in draw(200, seed) for fault in faults)
-        assert set(counts) == set(FAULTS)
-        assert min(counts.values()) >= 20
+        for setup, names in ((Setup(), {*FAULTS}), (FLEET, {*FAULTS, *IN_FLEETS})):
+            counts = Counter(fault for faults in draw(200, seed, setup) for fault in faults)
+            assert set(counts) == names
+            assert min(counts.values()) >= 20
+
+
+def test_short_campaigns_that_follow_one_another_bring_all_faults() -> None:
+    """As one long one does: no kind comes twice as often as another."""
+    counts = Counter(fault for seed in range(10) for faults in draw(2, seed, FLEET) for fault in faults)
+    assert set(counts) == {*FAULTS, *IN_FLEETS}
+    assert max(counts.values()) - min(counts.values()) <= 1 + PER_SEED
 
 
 def test_what_ends_a_server_comes_last_and_once() -> None:
@@ -42,6 +62,19 @@ def test_metrics_are_read_as_a_tally() -> None:
     metrics = Metrics(EXPOSITION)
     assert metrics.tally() == Counter(served=40, dropped=2, rejected=3)
     assert metrics.total("mosel_lost_workers_total") == 1
+
+
+def test_front_doors_count_for_their_groups() -> None:
+    """A group that was started anew counts from 0; who went away dropped his job."""
+    assert Metrics(AT_DOORS).tally() == Counter(served=40, failed=1, rejected=3, dropped=2)
+
+
+def test_what_a_door_answered_may_be_torn_off() -> None:
+    """Of connections that ended with a door so many answers more may be counted, and none else."""
+    tally = Tally(sent=4, answered=Counter(served=2), broken=2)
+    assert tally.problems(Counter(served=4), torn=True) == []
+    assert tally.problems(Counter(served=4)) != []
+    assert tally.problems(Counter(served=5), torn=True) != []
 
 
 def test_an_even_tally_has_no_problems() -> None:

@@ -39,6 +39,20 @@ def test_faults_on_ray_are_survived_and_every_job_accounted_for(tmp_path: Path) 
     assert all(told["observed"][name] for name in told["injected"])
 
 
+@pytest.mark.timeout(300)
+def test_groups_and_front_doors_that_are_killed_lose_no_job_unseen(tmp_path: Path) -> None:
+    """Three seeds kill a group, a door, both at once, and a worker: what doors counted is what clients saw."""
+    words = ["chaos", "--groups", "2", "--front-doors", "2", "--seeds", "3", "-o", "chaos.json", "--quiet"]
+    command = [sys.executable, "-c", MAIN, *words]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = json.loads((tmp_path / "chaos.json").read_text())
+    assert told["sent"] == sum(told["outcomes"].values()) > 0
+    assert told["problems"] == []
+    assert {"group_killed", "door_killed", "group_and_door_killed", "worker_killed"} < set(told["injected"])
+    assert told["observed"] == told["injected"]
+
+
 def test_a_disk_that_is_full_leaves_no_half_file(tmp_path: Path) -> None:
     """Results are written whole or not at all, with one line that names the file."""
     full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

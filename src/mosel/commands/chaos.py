@@ -16,6 +16,7 @@ from mosel.core.errors import ExecutionError, UsageError
 from mosel.core.files import allow_open_files, write_atomic
 from mosel.core.states import OUTCOMES
 from mosel.evaluation.chaos.campaign import Campaign, run_campaign
+from mosel.evaluation.chaos.server import Setup
 from mosel.frontend.config import ENGINES
 
 
@@ -24,7 +25,9 @@ def chaos(
     seeds: int = 20,
     seed: int = 0,
     rate: float = 100.0,
-    workers: int = 1,
+    workers: int | None = None,
+    groups: int = 1,
+    front_doors: int = 0,
     engine: str = "local",
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     quiet: bool = False,
@@ -33,8 +36,9 @@ def chaos(
 
     Each seed puts two faults into a stretch of load: a worker killed or hung, no memory for a batch, a model
     that raises, answers NaN or in a wrong shape, a device three times as slow, clients that go away, far too
-    many jobs at once, SIGTERM, SIGKILL. All kinds come equally often. The exit status is 1 if a job got no
-    answer, two, or somebody else's, if the server's count is not its clients', or if a fault was never noticed.
+    many jobs at once, SIGTERM, SIGKILL; with front doors also a group killed, a door killed, or both at once.
+    All kinds come equally often. The exit status is 1 if a job got no answer, two, or somebody else's, if the
+    server's count is not its clients', or if a fault was never noticed.
 
     Example: mosel chaos --seeds 200 -o chaos.json
 
@@ -42,21 +46,30 @@ def chaos(
         seeds: how many.
         seed: of the whole: which faults, when, and what load.
         rate: jobs a second.
-        workers: worker processes of the server.
+        workers: worker processes of the server (default: one a group).
+        groups: how many replica groups they are dealt out to.
+        front_doors: how many processes take calls for groups, which are processes too (default: one for all).
         engine: what they stand on: local, or ray.
         output: a JSON file for the tally; by default it goes to standard output.
         quiet: print no progress and no table.
     """
-    if seeds < 1 or workers < 1 or seed < 0 or not 0 < rate <= 10_000:
+    if seeds < 1 or seed < 0 or not 0 < rate <= 10_000:
         raise UsageError(
-            f"--seeds {seeds} --workers {workers} --seed {seed} --rate {rate}; expected at least one seed and "
-            "one worker, a seed from 0, and a rate above 0 of at most 10,000"
+            f"--seeds {seeds} --seed {seed} --rate {rate}; expected at least one seed, a seed from 0, and a "
+            "rate above 0 of at most 10,000"
+        )
+    workers = max(1, groups) if workers is None else workers
+    if not 1 <= groups <= workers or front_doors < 0:
+        raise UsageError(
+            f"--workers {workers} --groups {groups} --front-doors {front_doors}; expected at least one group, "
+            "a worker for each, and no front doors or some"
         )
     allow_open_files()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # lest its server outlives it
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is not known; expected one of {', '.join(ENGINES)}")
-    found = _with_progress(seeds, seed, rate, workers, quiet, engine)
+    setup = Setup(workers, engine, groups, front_doors)
+    found = _with_progress(seeds, seed, rate, setup, quiet)
     if not quiet:
         Console(stderr=True).print(_table(found))
     _write(_as_json(found, seed), output)
@@ -66,12 +79,12 @@ def chaos(
         raise ExecutionError("; ".join([*found.problems[:3], *never]))
 
 
-def _with_progress(seeds: int, seed: int, rate: float, workers: int, quiet: bool, engine: str) -> Campaign:
+def _with_progress(seeds: int, seed: int, rate: float, setup: Setup, quiet: bool) -> Campaign:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("chaos", total=seeds)
-        return asyncio.run(run_campaign(seeds, seed, rate, workers, lambda _: progress.advance(task), engine))
+        return asyncio.run(run_campaign(seeds, seed, rate, setup, lambda _: progress.advance(task)))
 
 
 def _table(found: Campaign) -> Table:

@@ -13,9 +13,9 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
-from mosel.evaluation.chaos.faults import ENDS, FAULTS, Scene
+from mosel.evaluation.chaos.faults import ENDS, Scene, faults_of
 from mosel.evaluation.chaos.jobs import Sender, Tally
-from mosel.evaluation.chaos.server import Server, read_metrics
+from mosel.evaluation.chaos.server import DEFAULT, Server, Setup, read_metrics
 from mosel.models import faulty
 
 LOAD_S = 0.5
@@ -58,12 +58,15 @@ class Campaign:
         self.broken += tally.broken
 
 
-def draw(seeds: int, seed: int) -> list[tuple[str, ...]]:
-    """Return each seed's faults, in order: all kinds equally often, one that ends the server last."""
+def draw(seeds: int, seed: int, setup: Setup = DEFAULT) -> list[tuple[str, ...]]:
+    """Return each seed's faults, in order: all kinds equally often, one that ends the server last.
+
+    So they do over several campaigns of one length too whose seeds follow one another.
+    """
     rng = np.random.default_rng(seed)
-    names = list(FAULTS)
+    names = list(faults_of(setup))
     count = seeds * PER_SEED
-    deck = [names[i % len(names)] for i in range(count)]
+    deck = [names[(seed * count + i) % len(names)] for i in range(count)]
     first, second = (list(rng.permutation(np.array(deck[half::PER_SEED]))) for half in range(PER_SEED))
     found = []
     for pair in zip(first, second, strict=True):
@@ -76,9 +79,8 @@ async def run_campaign(
     seeds: int,
     seed: int,
     rate: float,
-    workers: int,
+    setup: Setup,
     on_seed: Callable[[Campaign], None],
-    engine: str = "local",
 ) -> Campaign:
     """Run so many seeds.
 
@@ -86,19 +88,18 @@ async def run_campaign(
         seeds: how many.
         seed: which faults, when, and what load.
         rate: jobs a second.
-        workers: worker processes of the server.
+        setup: of the server.
         on_seed: is told after each.
-        engine: what its workers stand on.
 
     Raises:
         NotReadyError: a server does not start.
     """
     found, began_s = Campaign(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mosel-chaos-") as folder:
-        server = Server(Path(folder), workers, engine=engine)
+        server = Server(Path(folder), setup)
         runner = _Runner(server, found, rate)
         try:
-            for number, faults in enumerate(draw(seeds, seed)):
+            for number, faults in enumerate(draw(seeds, seed, setup)):
                 await runner.run(number, faults, np.random.default_rng([seed, number]))
                 found.seeds += 1
                 found.took_s, found.server_starts = time.monotonic() - began_s, server.starts
@@ -117,6 +118,7 @@ class _Runner:
         self._server = server
         self._found = found
         self._rate = rate
+        self._faults = faults_of(server.setup)
         self._scene: Scene | None = None
 
     async def run(self, number: int, faults: tuple[str, ...], rng: np.random.Generator) -> None:
@@ -131,7 +133,7 @@ class _Runner:
                 await asyncio.sleep(LOAD_S / PER_SEED * rng.random())
                 self._found.injected[fault] += 1
                 try:
-                    self._found.observed[fault] += await FAULTS[fault](scene)
+                    self._found.observed[fault] += await self._faults[fault](scene)
                 except (aiohttp.ClientError, TimeoutError):  # no fault but two may end it
                     faults = (*faults, await self._ended_by_itself(scene))
                     break
@@ -187,7 +189,11 @@ class _Runner:
             problems = tally.problems(None)
         elif "terminated" in faults:
             told = self._server.final_tally()
-            problems = tally.problems(told) if told is not None else ["the server did not say its tally"]
+            problems = (
+                tally.problems(told, torn=scene.torn)
+                if told is not None
+                else ["the server did not say its tally"]
+            )
         else:
             try:
                 problems = await _settled(scene)
@@ -225,8 +231,8 @@ async def _settled(scene: Scene) -> list[str]:
     """Return what does not come out even once the server has noticed everything."""
     until_s = time.monotonic() + scene.server.limits.settle
     while True:
-        metrics = await read_metrics(scene.session, scene.server.url)
-        problems = scene.sender.tally.problems(metrics.tally())
+        metrics = await read_metrics(scene.session, scene.server)
+        problems = scene.sender.tally.problems(metrics.tally(), torn=scene.torn)
         if metrics.total("mosel_queued_jobs"):
             problems.append(f"{metrics.total('mosel_queued_jobs')} jobs are left in the queue")
         if not problems or time.monotonic() > until_s:

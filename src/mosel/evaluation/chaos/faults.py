@@ -11,13 +11,23 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 import numpy as np
 
 from mosel.core.states import State
 from mosel.evaluation.chaos.jobs import Sender
-from mosel.evaluation.chaos.server import Metrics, Server, all_gone, read_metrics
+from mosel.evaluation.chaos.server import (
+    DOOR,
+    GROUP,
+    Metrics,
+    Server,
+    Setup,
+    all_gone,
+    descendants,
+    read_metrics,
+)
 from mosel.models import faulty
 from mosel.models.faulty import Fault
 
@@ -36,6 +46,7 @@ class Scene:
         room: at which batch sizes memory may still be said to run out, largest first; a server that has run
             out at one never again sends a larger batch.
         problems: what went wrong that no tally shows.
+        torn: whether a front door was killed, with which its connections end.
     """
 
     server: Server
@@ -44,20 +55,36 @@ class Scene:
     rng: np.random.Generator
     room: list[int] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    torn: bool = False
 
     async def metrics(self) -> Metrics:
         """Return the server's counts."""
-        return await read_metrics(self.session, self.server.url)
+        return await read_metrics(self.session, self.server)
 
 
 async def worker_killed(scene: Scene) -> bool:
     """A worker is killed: the server counts it as lost and starts another."""
     before = (await scene.metrics()).total("mosel_lost_workers_total")
-    workers = scene.server.workers()
-    if not workers:
+    worker = await _one_of(scene, scene.server.workers)
+    if worker is None:
         return False
-    os.kill(workers[int(scene.rng.integers(len(workers)))], signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     return await _grows(scene, "mosel_lost_workers_total", before)
+
+
+async def group_killed(scene: Scene) -> bool:
+    """A group is killed: its jobs go to another, its workers end, and it is started anew."""
+    return await _killed(scene, GROUP)
+
+
+async def door_killed(scene: Scene) -> bool:
+    """A front door is killed: its clients lose their connections, and it is started anew."""
+    return await _killed(scene, DOOR)
+
+
+async def group_and_door_killed(scene: Scene) -> bool:
+    """One of each at once."""
+    return await _killed(scene, GROUP, DOOR)
 
 
 async def worker_hung(scene: Scene) -> bool:
@@ -131,21 +158,23 @@ async def overload(scene: Scene) -> bool:
 
 async def terminated(scene: Scene) -> bool:
     """SIGTERM under load: what was accepted is answered, and the server ends by itself."""
-    workers = scene.server.workers()
+    processes = scene.server.everything()
     status = await scene.server.end(signal.SIGTERM)
-    gone = await all_gone(workers, scene.server.limits.gone)
+    gone = await all_gone(processes, scene.server.limits.gone)
     if status != 0 or not gone:
-        scene.problems.append(f"after SIGTERM: exit status {status}, workers {'gone' if gone else 'left over'}")
+        scene.problems.append(
+            f"after SIGTERM: exit status {status}, processes {'gone' if gone else 'left over'}"
+        )
     return status == 0 and gone
 
 
 async def server_killed(scene: Scene) -> bool:
     """SIGKILL under load: its workers end too, and another server takes its port."""
-    workers = scene.server.workers()
+    processes = scene.server.everything()
     status = await scene.server.end(signal.SIGKILL)
-    gone = await all_gone(workers, scene.server.limits.gone)
+    gone = await all_gone(processes, scene.server.limits.gone)
     if not gone:
-        scene.problems.append("after SIGKILL: workers are left over")
+        scene.problems.append("after SIGKILL: processes are left over")
     return status == -signal.SIGKILL and gone
 
 
@@ -166,6 +195,56 @@ FAULTS: dict[str, Inject] = {
     "overload": overload,
     **ENDS,
 }
+
+
+IN_FLEETS: dict[str, Inject] = {
+    "group_killed": group_killed,
+    "door_killed": door_killed,
+    "group_and_door_killed": group_and_door_killed,
+}
+"""What is brought upon servers with front doors besides."""
+
+
+def faults_of(setup: Setup) -> dict[str, Inject]:
+    """Return what can be brought upon a server."""
+    return {**IN_FLEETS, **FAULTS} if setup.front_doors else FAULTS
+
+
+async def _one_of(scene: Scene, processes: Callable[[], list[int]]) -> int | None:
+    """Return one process as soon as there is any; a worker may be starting."""
+    until_s = time.monotonic() + scene.server.limits.noticed
+    while not (found := processes()):
+        if time.monotonic() > until_s:
+            return None
+        await asyncio.sleep(0.02)
+    return found[int(scene.rng.integers(len(found)))]
+
+
+async def _killed(scene: Scene, *modules: str) -> bool:
+    """Kill one process that runs each of these modules; whether all is there again."""
+    scene.torn |= DOOR in modules
+    lost = [await _one_of(scene, partial(scene.server.kin, module)) for module in modules]
+    theirs = [pid for one in lost if one is not None for pid in descendants(one)]
+    for one in lost:
+        if one is None:
+            return False
+        os.kill(one, signal.SIGKILL)
+    if not await all_gone(theirs, scene.server.limits.gone):
+        scene.problems.append(f"after {' and '.join(modules)} was killed: its workers are left over")
+    until_s = time.monotonic() + scene.server.limits.noticed
+    while time.monotonic() < until_s:
+        if await _is_whole(scene):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def _is_whole(scene: Scene) -> bool:
+    """Whether every front door and every group is there, and a door has heard of each group."""
+    setup, server = scene.server.setup, scene.server
+    if len(server.kin(GROUP)) < setup.groups or len(server.kin(DOOR)) < setup.front_doors:
+        return False
+    return (await scene.metrics()).samples("mosel_queued_jobs") == setup.groups
 
 
 async def _told(scene: Scene, fault: Fault, words: str, slo_ms: float = 500.0) -> bool:

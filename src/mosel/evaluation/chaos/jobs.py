@@ -44,8 +44,11 @@ class Tally:
         """Return every job's one outcome."""
         return +(self.answered + Counter({State.FAILED.value: self.broken, State.DROPPED.value: self.gone}))
 
-    def problems(self, server: Counter[str] | None) -> list[str]:
-        """Return what does not come out even, by itself and beside the server's own count."""
+    def problems(self, server: Counter[str] | None, *, torn: bool = False) -> list[str]:
+        """Return what does not come out even, by itself and beside the server's own count.
+
+        Where connections were torn, the server may have answered jobs whose answer did not come through.
+        """
         found = []
         if self.outcomes().total() + self.missing != self.sent:
             found.append(f"{self.sent} sent, {dict(self.outcomes())} and {self.missing} missing")
@@ -53,10 +56,11 @@ class Tally:
         found += [f"{self.wrong} jobs got an answer that is not theirs"] * bool(self.wrong)
         if server is not None:
             more = {name: server[name] - self.answered[name] for name in {*server, *self.answered}}
-            if min(more.values(), default=0) < 0 or sum(more.values()) > self.gone:
+            if min(more.values(), default=0) < 0 or sum(more.values()) > self.gone + torn * self.broken:
                 found.append(
                     f"the server counts {dict(sorted(server.items()))}, its clients "
-                    f"{dict(sorted(self.answered.items()))} and {self.gone} that went away"
+                    f"{dict(sorted(self.answered.items()))}, {self.gone} that went away and {self.broken} "
+                    "that lost their connection"
                 )
         return found
 

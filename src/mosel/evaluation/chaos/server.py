@@ -41,15 +41,58 @@ class Limits:
 LIMITS = {"local": Limits(0.4, 8.0, 15.0, 5.0, 5.0), "ray": Limits(2.0, 60.0, 60.0, 20.0, 30.0)}
 """A new actor takes seconds where a new process takes a fraction of one."""
 
+FLEET_LIMITS = Limits(0.4, 40.0, 15.0, 20.0, 10.0)
+"""A group that is started anew loads its models and starts its workers before it is seen to be there."""
+
 DRAIN_S = 1.0
+GROUP, DOOR = "mosel.commands.group", "mosel.frontend.doors.process"
+"""What the processes of groups and front doors run."""
+
 ACTOR = "ray::RayWorker"
 """What Ray calls the process of a worker."""
 
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a server is made of.
+
+    Attributes:
+        workers: how many workers it has.
+        engine: what they stand on.
+        groups: how many groups they are dealt out to.
+        front_doors: how many processes take calls for groups, which are processes too; 0 is one for all.
+    """
+
+    workers: int = 1
+    engine: str = "local"
+    groups: int = 1
+    front_doors: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """How long things may take."""
+        return FLEET_LIMITS if self.front_doors and self.engine == "local" else LIMITS[self.engine]
+
+    @property
+    def settings(self) -> str:
+        """As TOML, for its configuration."""
+        return (
+            f'engine = "{self.engine}"\nworkers = {self.workers}\ngroups = {self.groups}\n'
+            f"front_doors = {self.front_doors}\n"
+        )
+
+
 WORD = "mosel.models.faulty:model"
+
+AT_DOORS = "mosel_door_answered_total"
+AGAIN_S, TRIES = 0.05, 100
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _OUTCOME = re.compile(r'outcome="(\w+)"')
 _ANSWERED = re.compile(r"^answered [\d,]+ jobs: (.*); refused ([\d,]+) calls$", re.MULTILINE)
+
+
+DEFAULT = Setup()
 
 
 class Server(ServerProcess):
@@ -57,31 +100,24 @@ class Server(ServerProcess):
 
     Args:
         folder: for its profile and configuration.
-        workers: how many worker processes it has.
+        setup: what it is made of.
         settings: more of its configuration, as TOML.
-        engine: what its workers stand on.
         hang_s: a batch without an answer for this long has hung its worker; by default as `limits` says.
 
     Attributes:
+        setup: as above.
         limits: how long things may take.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        workers: int,
-        settings: str = "",
-        engine: str = "local",
-        hang_s: float | None = None,
+        self, folder: Path, setup: Setup = DEFAULT, settings: str = "", hang_s: float | None = None
     ) -> None:
         paths = folder / "profile.json", folder / "mosel.toml"
         super().__init__((WORD, "--profile", str(paths[0]), "--config", str(paths[1])))
         self.starts = 0
         write_profile(profile(), paths[0])
-        self._engine = engine
-        self.limits = LIMITS[engine]
-        chosen = f'engine = "{engine}"\n'
-        chosen += f"hang_s = {hang_s or self.limits.hang}\ndrain_s = {DRAIN_S}\nworkers = {workers}\n{settings}"
+        self.setup, self.limits = setup, setup.limits
+        chosen = f"{setup.settings}hang_s = {hang_s or self.limits.hang}\ndrain_s = {DRAIN_S}\n{settings}"
         write_atomic(paths[1], chosen)
 
     async def start(self) -> None:
@@ -97,9 +133,19 @@ class Server(ServerProcess):
         """Return the process ids of its workers."""
         if not self.runs:
             return []
-        if self._engine == "ray":
-            return [pid for pid in _descendants(self.pid) if _word(pid).startswith(ACTOR)]
-        return _children(self.pid)
+        if self.setup.engine == "ray":
+            return [pid for pid in descendants(self.pid) if _word(pid).startswith(ACTOR)]
+        if self.setup.front_doors:
+            return [worker for group in self.kin(GROUP) for worker in children(group)]
+        return children(self.pid)
+
+    def kin(self, module: str) -> list[int]:
+        """Return the process ids of its groups, or of its front doors, if these are processes."""
+        return [pid for pid in children(self.pid) if module in _word(pid)] if self.runs else []
+
+    def everything(self) -> list[int]:
+        """Return the process ids of all that has to be gone when it is."""
+        return descendants(self.pid) if self.setup.front_doors and self.runs else self.workers()
 
     def final_tally(self) -> Counter[str] | None:
         """Return what it says at its end that became of its jobs, as `Metrics.tally`; None if it is silent."""
@@ -122,20 +168,48 @@ class Metrics:
         """Return a metric, summed over its labels."""
         return int(sum(value for found, _, value in self._samples if found == name))
 
+    def samples(self, name: str) -> int:
+        """Return how many samples there are of a metric: one a group, of one that has no labels."""
+        return sum(found == name for found, _, _ in self._samples)
+
     def tally(self) -> Counter[str]:
-        """Return its jobs by outcome; calls that became no job count as rejected."""
+        """Return its jobs by outcome; calls that became no job count as rejected.
+
+        Where there are front doors it is they that count: a group that is started anew counts from 0.
+        """
+        if not self.samples(AT_DOORS):
+            return +(
+                self._outcomes("mosel_jobs_total") + Counter(rejected=self.total("mosel_refused_calls_total"))
+            )
+        more = {
+            "rejected": self.total("mosel_door_refused_total"),
+            "dropped": self.total("mosel_door_gone_total"),
+        }
+        return +(self._outcomes(AT_DOORS) + Counter(more))
+
+    def _outcomes(self, name: str) -> Counter[str]:
         counts: Counter[str] = Counter()
-        for name, labels, value in self._samples:
-            if name == "mosel_jobs_total" and (found := _OUTCOME.search(labels)):
-                counts[found[1]] += int(value)
-        counts["rejected"] += self.total("mosel_refused_calls_total")
-        return +counts
+        for found, labels, value in self._samples:
+            if found == name and (outcome := _OUTCOME.search(labels)):
+                counts[outcome[1]] += int(value)
+        return counts
 
 
-async def read_metrics(session: aiohttp.ClientSession, url: str) -> Metrics:
-    """Return the server's counts as they stand."""
-    async with session.get(f"{url}/metrics") as response:
-        return Metrics(await response.text())
+async def read_metrics(session: aiohttp.ClientSession, server: Server) -> Metrics:
+    """Return the server's counts as they stand; a front door that is killed meanwhile is asked again.
+
+    Raises:
+        aiohttp.ClientError: the server is gone.
+    """
+    for left in reversed(range(TRIES if server.setup.front_doors else 1)):
+        try:
+            async with session.get(f"{server.url}/metrics") as response:
+                return Metrics(await response.text())
+        except aiohttp.ClientError:
+            if not left or not server.runs:
+                raise
+            await asyncio.sleep(AGAIN_S)
+    raise AssertionError("unreachable")
 
 
 async def all_gone(pids: Sequence[int], limit_s: float) -> bool:
@@ -171,7 +245,8 @@ def profile() -> Profile:
     )
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process' children that live."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -181,10 +256,11 @@ def _children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of a process' children, of theirs, and so on."""
     found, ahead = [], [pid]
     while ahead:
-        own = _children(ahead.pop())
+        own = children(ahead.pop())
         found += own
         ahead += own
     return sorted(found)

@@ -52,7 +52,8 @@ class DoorApp:
         try:
             return await self._reply(scope, receive, arrival_ns)
         except MoselError as error:
-            self._desk.counts.add("refused")
+            if target_of(scope["path"]) is not None:
+                self._desk.counts.add("refused")
             return refused(codes.refusal_of_error(error))
         except ClientGoneError:
             raise

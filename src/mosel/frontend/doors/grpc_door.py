@@ -51,7 +51,8 @@ class DoorAnswers:
             try:
                 return await self._answer(call)
             except MoselError as error:
-                self._desk.counts.add("refused")
+                if call.method == INFER:
+                    self._desk.counts.add("refused")
                 return GrpcAnswer(b"", codes.refusal_of_error(error))
             except asyncio.CancelledError:
                 raise

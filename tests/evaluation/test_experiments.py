@@ -10,8 +10,9 @@ from mosel.core.errors import UsageError
 from mosel.core.tables import Device, Profile, read_profile, write_profile
 from mosel.evaluation.arrivals import Recipe
 from mosel.evaluation.experiments import EXPERIMENTS, Lab
-from mosel.evaluation.experiments.cascade import cheapest_mix
+from mosel.evaluation.experiments.costs import cheapest_mix, gain_of_selection
 from mosel.evaluation.experiments.fig8 import lower_precision
+from mosel.evaluation.experiments.fullsize import GREATEST_RPS, with_shapes
 from mosel.evaluation.experiments.lab import code_digest
 from mosel.evaluation.experiments.month import DAY_S, GAP_S, month, sampled_days
 from mosel.evaluation.experiments.trials import (
@@ -21,7 +22,7 @@ from mosel.evaluation.experiments.trials import (
     paper_capacity_rps,
     run_trial,
 )
-from mosel.evaluation.experiments.workloads import LEAST_REQUESTS, without_fast
+from mosel.evaluation.experiments.workloads import LEAST_REQUESTS, without_claims, without_fast
 from tests.online.cascaded import cascaded
 
 from .stand_ins import CHEAP, profile
@@ -164,13 +165,52 @@ def test_models_slower_than_their_slo_have_numbers_too() -> None:
 
 def test_the_headline_says_what_a_profile_s_notes_say() -> None:
     """A row of a profile that claims no accuracy, or was measured on a busy machine, says so."""
-    for note, said in (
-        ("no accuracy is claimed", "random weights"),
-        ("the machine was too noisy to trust these latencies", "busy machine"),
+    for extra, said in (
+        ({"accuracy_source": "none"}, "random weights"),
+        ({"notes": ["the machine was too noisy to trust these latencies"]}, "busy machine"),
     ):
-        noted = msgspec.structs.replace(profile(full_ms=200), extra={"notes": [note]})
+        noted = msgspec.structs.replace(profile(full_ms=200), extra=extra)
         lab = Lab({"p": noted}, {"p": "0"}, 1, 4.0, quick=True, keep=False)
         assert said in str(EXPERIMENTS["headline"](lab).numbers.rows[-1][8])
+
+
+def test_a_claim_that_is_not_reached_has_its_cause() -> None:
+    """The row says what keeps it from more: every request is on time already, or modes are as dear as that."""
+    lab = Lab({"tvlt": profile(full_ms=110)}, {"tvlt": "0"}, 1, 4.0, quick=True, keep=False)
+    rows = [row for row in EXPERIMENTS["headline"](lab).numbers.rows if row[3] == "tvlt"]
+    short = [str(row[8]) for row in rows if row[7] == "no"]
+    assert short
+    causes = ("no schedule gains more", "times at best", "a job takes")
+    assert all(any(cause in why for cause in causes) for why in short)
+
+
+def test_selection_gains_what_the_cheapest_mixes_save() -> None:
+    """With SLOs between two modes of which one costs nothing, half of the work is saved."""
+    free = profile(cheap_ms=1e-6, full_ms=100)
+    assert gain_of_selection(free, free) == pytest.approx(2, rel=0.05)
+
+
+def test_full_size_models_take_the_paper_s_rate_and_the_small_one_s_accuracies(lab: Lab) -> None:
+    """A profile of random weights is scaled for the headline; without a small one of its kind it is not."""
+    random = msgspec.structs.replace(
+        profile("tvlt", sizes=1, cheap_ms=500, full_ms=3000), extra={"accuracy_source": "none"}
+    )
+    both = {"full": random, "small": profile("tvlt-small")}
+    made = with_shapes(lab, replace(lab, profiles=both, sha256={"full": "1", "small": "2"}))
+    found = made.profiles["full, scaled"]
+    assert paper_capacity_rps(found) == pytest.approx(GREATEST_RPS["tvlt"] / 2)
+    cheap, full = (mode.latency_s[0] for mode in found.modes)
+    assert full / cheap == pytest.approx(6)
+    assert [mode.accuracy for mode in found.modes] == [mode.accuracy for mode in both["small"].modes]
+    assert with_shapes(lab, replace(lab, profiles={"full": random})).profiles == lab.profiles
+
+
+def test_profiles_without_accuracies_are_left_out_where_there_are_others(lab: Lab) -> None:
+    """Of a folder's profiles those of random weights are not simulated, and the reason is told."""
+    random = msgspec.structs.replace(profile(full_ms=200), extra={"accuracy_source": "none"})
+    found = without_claims(replace(lab, profiles={"random": random, **lab.profiles}))
+    assert list(found.profiles) == ["small"]
+    assert "random weights" in found.left_out["random"]
 
 
 def test_profiles_of_fast_models_are_left_out_where_there_are_others(lab: Lab) -> None:

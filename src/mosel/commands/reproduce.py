@@ -17,12 +17,13 @@ from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import UsageError
 from mosel.core.tables import read_profile
 from mosel.evaluation.experiments import EXPERIMENTS, Lab, Section
+from mosel.evaluation.experiments.fullsize import with_shapes
 from mosel.evaluation.experiments.lab import Told
 from mosel.evaluation.experiments.live import servable
 from mosel.evaluation.experiments.page import write_sections
 from mosel.evaluation.experiments.pool import pool
 from mosel.evaluation.experiments.section import Grid
-from mosel.evaluation.experiments.workloads import without_fast
+from mosel.evaluation.experiments.workloads import FAST, without_claims, without_fast
 from mosel.evaluation.traces import read_counts
 
 FOLDER = Path("profiles")
@@ -87,11 +88,14 @@ def reproduce(
         trace=None if trace is None else read_counts(trace),
     )
     whole = replace(lab, most_requests=FULL_REQUESTS, least_s=FULL_LEAST_S)
-    simulated = whole if full else lab if profile else without_fast(lab)
+    wanted = whole if full else lab if profile else without_fast(lab)
+    simulated = wanted if profile else without_claims(wanted)
     if "live" in chosen:
         servable(lab)  # before anything that takes long
     with pool(_whole(processes, len(os.sched_getaffinity(0)), "--processes")) as others:
         labs = {name: whole if name in AS_MEASURED else simulated for name in chosen}
+        if "headline" in labs:
+            labs["headline"] = with_shapes(simulated, lab)
         sections, took_s = _run({name: replace(each, pool=others) for name, each in labs.items()}, quiet)
     page = write_sections(sections, replace(lab, left_out=simulated.left_out), output)
     for section in sections:
@@ -150,8 +154,9 @@ def _left_out(simulated: Lab, names: Sequence[str], trace: Path | None) -> list[
     lines = []
     if not names and trace is None:
         lines.append("month is left out, as no recorded series is given; give --trace FILE")
-    if fast := ", ".join(simulated.left_out):
-        lines.append(f"not simulated, as so fast a model takes long: {fast}; give --full")
+    for why in sorted(set(simulated.left_out.values())):
+        alike = ", ".join(name for name, own in simulated.left_out.items() if own == why)
+        lines.append(f"not simulated, as {why}: {alike}" + ("; give --full" if why == FAST else ""))
     return lines
 
 

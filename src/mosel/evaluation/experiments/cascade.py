@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from itertools import product
 
-import numpy as np
-
 from mosel.core.tables import Profile
 from mosel.evaluation.experiments.charts import SINGLE, Series, medians, scatter
+from mosel.evaluation.experiments.costs import cheapest_mix, points
 from mosel.evaluation.experiments.lab import Lab
 from mosel.evaluation.experiments.section import Cell, Figure, Grid, Section
 from mosel.evaluation.experiments.trials import Trial
 from mosel.evaluation.experiments.workloads import at_load
-from mosel.online.tables import ModelTable
 
 LOADS, QUICK_LOADS = (1.0, 2.0, 4.0, 8.0), (1.0, 4.0)
 POLICIES = ("optimized", "joint")
@@ -19,9 +17,6 @@ COLUMNS = (
     "profile", "what", "name", "load", "seed", "cost", "accuracy", "cost_of_mix", "on_time",
     "effective_accuracy",
 )  # fmt: skip
-
-Point = tuple[str, float, float]
-"""A name, the mean cost of a request as a part of the full mode's, and the accuracy."""
 
 
 def cascade(lab: Lab) -> Section:
@@ -33,7 +28,8 @@ def cascade(lab: Lab) -> Section:
     for name in names:
         figures.append(Figure(name, "Cost and accuracy of a request.", _cost_picture(costs, name)))
         for column, title in ((8, "on time (share of requests)"), (9, "effective accuracy")):
-            figures.append(Figure(name, "", _load_picture(loads, name, column, title)))
+            text = f"{title.capitalize()}, against load."
+            figures.append(Figure(name, text, _load_picture(loads, name, column, title)))
     without = [name for name in lab.profiles if name not in names]
     missing = f" No cascade pays, or none was looked for, in: {', '.join(without)}." if without else ""
     return Section(
@@ -48,29 +44,8 @@ def cascade(lab: Lab) -> Section:
     )
 
 
-def cheapest_mix(modes: Sequence[Point], accuracy: float) -> float:
-    """Return the least mean cost of at most two modes that reach an accuracy in the mean."""
-    costs = [cost for _, cost, reached in modes if reached >= accuracy]
-    for _, cheap, less in modes:
-        for _, dear, more in modes:
-            if less < accuracy < more and cheap < dear:
-                costs.append(cheap + (dear - cheap) * (accuracy - less) / (more - less))
-    return min(costs)
-
-
-def _points(profile: Profile) -> tuple[list[Point], list[Point]]:
-    """The modes and the cascades of a profile."""
-    table = ModelTable(profile)
-    bucket = table.bucket_of(None)
-    unit = np.array([table.unit_ns(column, bucket) for column in range(len(table.column_accuracy))])
-    part = (unit / unit[table.full_mode(table.every_mask, 0.0, 1)]).tolist()
-    names = [*table.modes, *(column.name for column in table.cascades)]
-    points = list(zip(names, part, table.column_accuracy.tolist(), strict=True))
-    return points[: len(table.modes)], points[len(table.modes) :]
-
-
 def _costs(name: str, profile: Profile) -> list[tuple[Cell, ...]]:
-    modes, cascades = _points(profile)
+    modes, cascades = points(profile)
     rows = [("mode", point) for point in modes] + [("cascade", point) for point in cascades]
     return [
         (name, what, own, None, None, cost, accuracy, cheapest_mix(modes, accuracy), None, None)
@@ -97,11 +72,11 @@ def _loads(lab: Lab, names: Sequence[str]) -> list[tuple[Cell, ...]]:
 
 
 def _cost_picture(rows: Sequence[tuple[Cell, ...]], name: str) -> str:
-    def points(what: str) -> list[tuple[float, float]]:
+    def places(what: str) -> list[tuple[float, float]]:
         return [(float(row[5] or 0), float(row[6] or 0)) for row in rows if row[:2] == (name, what)]
 
     mixes = [(float(row[7] or 0), float(row[6] or 0)) for row in rows if row[0] == name]
-    series: Series = {"modes": points("mode"), "cascades": points("cascade")}
+    series: Series = {"modes": places("mode"), "cascades": places("cascade")}
     return scatter(series, {"cheapest mix of modes": sorted(mixes)}, "cost (of the full mode)", "accuracy")
 
 

@@ -13,10 +13,11 @@ Points = Mapping[float, Sequence[float]]
 
 _COLOURS = {
     "none": colour(0),
-    "none+batching": INK,
+    "none+batching": colour(6),
     "random": colour(1),
     "aggressive": colour(4),
     "paper": colour(5),
+    "selection": colour(5),
     "optimized": colour(3),
     "joint": colour(2),
 }
@@ -33,8 +34,11 @@ SINGLE = ", single"
 
 
 def policy_colour(name: str, index: int = 0) -> str:
-    """Return the colour in which a policy is drawn in every picture; other names take theirs in turn."""
-    return _COLOURS.get(name.removesuffix(SINGLE), colour(index))
+    """Return the colour in which a policy is drawn in every picture; other names take theirs in turn.
+
+    What stands before a plus, as in `bfloat16 + joint`, does not count.
+    """
+    return _COLOURS.get(name.removesuffix(SINGLE).rpartition(" + ")[2], colour(index))
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], height_in: float = 2.8) -> str:
@@ -60,6 +64,7 @@ def medians(
     unit: bool = False,
     steps: bool = False,
     zero: bool = False,
+    wide: bool = False,
 ) -> str:
     """Return lines through the medians over seeds, in a band from the least to the greatest seed.
 
@@ -71,8 +76,9 @@ def medians(
         unit: the vertical axis goes from 0 to 1.
         steps: a line keeps its value up to the next place.
         zero: the vertical axis begins at 0.
+        wide: the picture is as wide as the page.
     """
-    with figure_in(3.0, WIDTH_IN) as (figure, out):
+    with figure_in(3.0, WIDE_IN if wide else WIDTH_IN) as (figure, out):
         axes = figure.subplots()
         for index, (name, points) in enumerate(series.items()):
             _median_line(axes, points, name, policy_colour(name, index), steps=steps)

@@ -4,6 +4,7 @@ from mosel.core.tables import Mode, Profile
 from mosel.evaluation.experiments.charts import bars, medians
 from mosel.evaluation.experiments.lab import Lab
 from mosel.evaluation.experiments.section import Cell, Figure, Grid, Section
+from mosel.evaluation.experiments.workloads import claims_accuracy
 
 COLUMNS = ("profile", "mode", "precision", "latency_ms", "latency_of_full", "memory_of_full", "accuracy")
 
@@ -14,19 +15,20 @@ def fig1(lab: Lab) -> Section:
     for name, profile in lab.profiles.items():
         found = [_row(name, profile, mode) for mode in _own_precision(profile)]
         rows += found
-        panels = {
-            title: {str(row[1]): float(row[column] or 0) for row in found}
-            for title, column in (
-                ("latency (of the full mode)", 4),
-                ("memory (of the full mode)", 5),
-                (profile.metric, 6),
-            )
-        }
         text = f"{profile.device.name} ({profile.device.kind}), {profile.precision}, batch size 1."
+        measures = [("latency (of the full mode)", 4), ("memory (of the full mode)", 5)]
+        if claims_accuracy(profile):
+            measures.append((profile.metric, 6))
+            reach[name] = _least_latency(found)
+        else:
+            text += " Random weights, so no accuracies."
+        panels = {title: {str(row[1]): float(row[column] or 0) for row in found} for title, column in measures}
         figures.append(Figure(name, text, bars(panels, 0.9 + 0.28 * len(found)), wide=True))
-        reach[name] = _least_latency(found)
-    steps = medians(reach, "accuracy asked for", "least latency (of the full mode)", steps=True)
-    figures.append(Figure("Least latency of an accuracy", "Of one request, over all modes.", steps))
+    if reach:
+        x, y = "accuracy asked for", "least latency (of the full mode)"
+        steps = medians(reach, x, y, steps=True, wide=True)
+        text = "Of one request, over all modes."
+        figures.append(Figure("Least latency of an accuracy", text, steps, wide=True))
     return Section(
         "fig1",
         "What modalities cost and bring (Fig. 1)",

@@ -115,7 +115,8 @@ def jct(lab: Lab) -> Section:
         shown=Grid(
             ("profile", "policy", "mean", "99th percentile", "times shorter than none"),
             tuple(
-                (a, b, f"{c:.3f} s", f"{d:.3f} s", "–" if e is None else f"{e:.1f}") for a, b, c, d, e in rows
+                (a, b, *(f"{each:.3f} s" if each else "–" for each in (c, d)), f"{e:.1f}" if e else "–")
+                for a, b, c, d, e in rows
             ),
         ),
     )

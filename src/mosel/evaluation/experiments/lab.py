@@ -7,7 +7,7 @@ outlives a change to what it depends on.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -50,7 +50,7 @@ class Lab:
         told: is told of progress.
         most_requests: about so many make a workload of a fast model, which is shorter then.
         least_s: how long a workload is at least.
-        left_out: names of profiles that are not simulated, as their models are so fast.
+        left_out: names of profiles that are not simulated, and why.
     """
 
     profiles: Mapping[str, Profile]
@@ -64,7 +64,7 @@ class Lab:
     told: Told = _unheard
     most_requests: int = 2_000
     least_s: float = 4.0
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def trials(self, asked: Sequence[tuple[str, Trial]]) -> list[Outcome]:
         """Return the outcome of each trial, which stands beside the name of its profile."""

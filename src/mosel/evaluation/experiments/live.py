@@ -20,7 +20,7 @@ from mosel.evaluation.arrivals import generate
 from mosel.evaluation.calibration import Calibration, calibrated
 from mosel.evaluation.experiments.lab import Lab
 from mosel.evaluation.experiments.section import Cell, Grid, Section
-from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, paper_recipe
+from mosel.evaluation.experiments.workloads import COMPARED, POLICIES, claims_accuracy, paper_recipe
 from mosel.evaluation.results import Run, Summary, summarise
 from mosel.evaluation.server_process import ServerProcess
 from mosel.evaluation.simulate import Conditions, simulate
@@ -140,8 +140,7 @@ def _problem(profile: Profile) -> str:
         check_profile_fits(profile, model, device, EngineConfig().threads)
     except MoselError as error:
         return str(error).partition(";")[0]
-    claims = model.trained and (profile.extra or {}).get("accuracy_source") != "none"
-    return "" if claims else "its accuracies claim nothing"
+    return "" if model.trained and claims_accuracy(profile) else "its accuracies claim nothing"
 
 
 def _compared(lab: Lab, name: str, policy: str, seed: int) -> Compared:

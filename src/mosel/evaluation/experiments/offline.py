@@ -47,14 +47,22 @@ def table2(lab: Lab) -> Section:
                     "–" if b is None else f"{float(b):.1f} s",
                     f"{1000 * float(c or 0):.2f} ms",
                     d,
-                    f"{float(e or 0):.3g} s",
-                    f"{float(f or 0):,.0f}×",
+                    _spoken(float(e or 0)),
+                    f"{float(f or 0):,.0f}×" if float(f or 0) >= 10 else f"{float(f or 0):.1g}×",
                 )
                 for a, b, c, d, e, f in rows
             ),
         ),
         wall=True,
     )
+
+
+def _spoken(seconds: float) -> str:
+    """Return a duration in the unit that leaves it few digits."""
+    for unit, many_s in (("h", 3600.0), ("s", 1.0), ("ms", 1e-3)):
+        if seconds >= many_s:
+            return f"{seconds / many_s:.3g} {unit}"
+    return f"{1e6 * seconds:.3g} µs"
 
 
 def _brute_s(modes: int, requests: int) -> float:

@@ -55,8 +55,13 @@ def html(sections: Sequence[Section], lab: Lab) -> str:
 def _subtitle(lab: Lab) -> str:
     many = f"{len(lab.profiles)} profile{'s' if len(lab.profiles) > 1 else ''}"
     seeds = f"{lab.seeds} seed{'s' if lab.seeds > 1 else ''}"
-    fast = f"; not simulated, as they are so fast: {', '.join(lab.left_out)}" if lab.left_out else ""
-    return f"{many}, {seeds}, workloads of {lab.duration_s:g} s at most, one worker each, in simulation{fast}"
+    missing = "".join(
+        f". Not simulated, as {why}: {', '.join(name for name, own in lab.left_out.items() if own == why)}"
+        for why in sorted(set(lab.left_out.values()))
+    )
+    return (
+        f"{many}, {seeds}, workloads of {lab.duration_s:g} s at most, one worker each, in simulation{missing}"
+    )
 
 
 def _profiles(lab: Lab) -> str:
@@ -96,24 +101,25 @@ def _card(figure: Figure) -> str:
 
 
 def _table(grid: Grid) -> str:
-    first = [escape("–" if cell is None else str(cell)) for cell in grid.rows[-1]] if grid.rows else []
-    kinds = [_kind(cell) for cell in first] or [""] * len(grid.columns)
+    cells = [[escape("–" if cell is None else str(cell)) for cell in row] for row in grid.rows]
+    kinds = [_kind(column) for column in zip(*cells, strict=True)] or [""] * len(grid.columns)
     head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, grid.columns, strict=True))
-    rows = "".join(_row(row, grid.rows[index - 1] if index else None) for index, row in enumerate(grid.rows))
+    rows = "".join(_row(row, kinds, cells[index - 1] if index else None) for index, row in enumerate(cells))
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
 
 
-def _row(row: Sequence[object], before: Sequence[object] | None) -> str:
-    cells = [escape("–" if cell is None else str(cell)) for cell in row]
-    first = ' class="first"' if before is None or before[0] != row[0] else ""
-    return f"<tr{first}>{''.join(f'<td{_kind(cell)}>{cell}</td>' for cell in cells)}</tr>"
+def _row(cells: Sequence[str], kinds: Sequence[str], before: Sequence[str] | None) -> str:
+    first = ' class="first"' if before is None or before[0] != cells[0] else ""
+    inside = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True))
+    return f"<tr{first}>{inside}</tr>"
 
 
-def _kind(cell: str) -> str:
+def _kind(column: Sequence[str]) -> str:
     """Numbers stand to the right; long texts keep some width where the page is narrow."""
-    if len(cell) > LONG:
+    if max(map(len, column)) > LONG:
         return ' class="t"'
-    return ' class="n"' if cell[:1].isdigit() or cell[:1] in "–-+" else ""
+    told = [cell for cell in column if cell.strip("–")]
+    return ' class="n"' if told and all(cell[0].isdigit() or cell[0] in "-+" for cell in told) else ""
 
 
 LONG = 40
@@ -132,7 +138,7 @@ figure.card{margin-bottom:18px}
 @media (max-width:700px){.card.wide{overflow-x:auto} .card.wide svg{min-width:640px}}
 th,td,th:first-child{text-align:left} td:first-child{color:var(--soft)}
 td{white-space:normal;vertical-align:top} td.n,th.n,th.n:first-child{text-align:right;white-space:nowrap}
-td:first-child{white-space:nowrap} td.t{min-width:36ch}
+td:first-child{white-space:nowrap} td.t{min-width:25ch}
 tr.first td{border-top:1px solid var(--faint)}
 table{font-size:14px}
 """

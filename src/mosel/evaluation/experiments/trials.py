@@ -152,6 +152,31 @@ def paper_capacity_rps(profile: Profile) -> float:
     return float(sizes.sum()) / taken_s
 
 
+def at_precision(profile: Profile, precision: str) -> Profile:
+    """Return the profile with its modes of one precision; empty for all."""
+    if not precision:
+        return profile
+    modes = tuple(mode for mode in profile.modes if profile.precision_of(mode) == precision)
+    return _of_modes(profile, modes)
+
+
+def slower(profile: Profile, factor: float) -> Profile:
+    """Return the profile with all latencies times a factor."""
+    if factor == 1:
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        modes=tuple(
+            msgspec.structs.replace(
+                mode,
+                latency_s=_times(mode.latency_s, factor),
+                latency_p99_s=_times(mode.latency_p99_s, factor),
+            )
+            for mode in profile.modes
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _SetUp:
     """What is simulated."""
@@ -164,8 +189,8 @@ class _SetUp:
 
 def _set_up(trial: Trial, profile: Profile) -> _SetUp:
     given = profile if trial.cascades else msgspec.structs.replace(profile, cascades=())
-    actual = _with_modalities(_at_precision(given, trial.precision), trial.modalities)
-    believed = {actual.model: _slower(actual, trial.believed)}
+    actual = _with_modalities(at_precision(given, trial.precision), trial.modalities)
+    believed = {actual.model: slower(actual, trial.believed)}
     scheduler = Scheduler(believed, policy=trial.policy, seed=trial.recipe.seed)
     conditions = Conditions(seed=trial.recipe.seed)
     return _SetUp(scheduler, {actual.model: actual}, _workload(trial, actual), conditions)
@@ -224,13 +249,6 @@ def _resized(made: Workload, requests: int) -> Workload:
     return Workload(tuple(jobs))
 
 
-def _at_precision(profile: Profile, precision: str) -> Profile:
-    if not precision:
-        return profile
-    modes = tuple(mode for mode in profile.modes if profile.precision_of(mode) == precision)
-    return _of_modes(profile, modes)
-
-
 def _with_modalities(profile: Profile, count: int) -> Profile:
     """Return the profile with the modes that need no more than the first `count` modalities."""
     if not count:
@@ -245,22 +263,6 @@ def _of_modes(profile: Profile, modes: tuple[Mode, ...]) -> Profile:
     left = msgspec.structs.replace(profile, modes=modes, cascades=())
     cascades = [each for each in profile.cascades if set(each.stages) <= set(left.mode_names)]
     return msgspec.structs.replace(left, cascades=type(profile.cascades)(cascades))
-
-
-def _slower(profile: Profile, factor: float) -> Profile:
-    if factor == 1:
-        return profile
-    return msgspec.structs.replace(
-        profile,
-        modes=tuple(
-            msgspec.structs.replace(
-                mode,
-                latency_s=_times(mode.latency_s, factor),
-                latency_p99_s=_times(mode.latency_p99_s, factor),
-            )
-            for mode in profile.modes
-        ),
-    )
 
 
 def _times(values: object, factor: float) -> object:

@@ -1,6 +1,7 @@
 """The workloads that experiments share, sized after each profile as §7.1 sizes them after each model."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from mosel.core.tables import Profile
@@ -19,6 +20,8 @@ LEAST_REQUESTS = 40
 """Slow models get longer workloads, not empty ones."""
 FAST_RPS = 500.0
 """Models with a greater capacity have hundreds of jobs waiting within the latency SLO: decisions take long."""
+FAST, NO_CLAIMS = "so fast a model takes long", "random weights have no accuracies"
+"""Why a profile is not simulated."""
 
 
 def duration_s(lab: Lab, rate_rps: float) -> float:
@@ -29,10 +32,25 @@ def duration_s(lab: Lab, rate_rps: float) -> float:
 
 def without_fast(lab: Lab) -> Lab:
     """Return the lab without profiles of models that carry over `FAST_RPS`, if it has others."""
-    slow = {name: each for name, each in lab.profiles.items() if paper_capacity_rps(each) <= FAST_RPS}
-    if not slow:
+    return _without(lab, FAST, lambda profile: paper_capacity_rps(profile) > FAST_RPS)
+
+
+def without_claims(lab: Lab) -> Lab:
+    """Return the lab without profiles that claim no accuracy, if it has others: no SLO would mean anything."""
+    return _without(lab, NO_CLAIMS, lambda profile: not claims_accuracy(profile))
+
+
+def claims_accuracy(profile: Profile) -> bool:
+    """Return whether a profile's accuracies were measured; those of random weights are not."""
+    return (profile.extra or {}).get("accuracy_source") != "none"
+
+
+def _without(lab: Lab, why: str, unwanted: Callable[[Profile], bool]) -> Lab:
+    kept = {name: each for name, each in lab.profiles.items() if not unwanted(each)}
+    if not kept:
         return lab
-    return replace(lab, profiles=slow, left_out=tuple(name for name in lab.profiles if name not in slow))
+    left_out = {name: why for name in lab.profiles if name not in kept}
+    return replace(lab, profiles=kept, left_out={**lab.left_out, **left_out})
 
 
 def largest(lab: Lab) -> str:

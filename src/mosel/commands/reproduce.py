@@ -58,7 +58,8 @@ def reproduce(
         names: of the experiments: headline, fig1, fig5, fig6, fig7, fig8, table2, overhead, jct, share,
             sensitivity, tenants, cascade, month, live; where none is named all of them, but month only with
             --trace and live only with --live.
-        profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`.
+        profile: a profile.json; may be repeated. Where none is given, every one in the folder `profiles`; those
+            of random weights are not simulated then, but scaled to the paper's rates for the headline.
         seeds: how many workloads stand behind each point; 2 by default, 3 with --full.
         duration: seconds of each workload at most; 60 by default. Fast models get shorter ones, and
             those slow enough for fewer than 40 requests longer ones.

@@ -27,6 +27,7 @@ SEARCH_S, QUICK_SEARCH_S = 20.0, 6.0
 NO_PROFILE = "not measured: no profile given"
 SEARCH_REQUESTS = 40
 """At the full mode's capacity: the least that a search sends a slow model."""
+LEAST_GAIN = 4.0
 ALL_ON_TIME = 0.001
 """Up to this violation ratio a policy is said to have every request on time."""
 
@@ -109,9 +110,11 @@ def systems(profile: Profile) -> list[tuple[str, str]]:
 
 
 def _search_s(lab: Lab, profile: Profile) -> float:
+    """Return how long a search's workloads are, whose rates go up to what selection may carry."""
     asked = QUICK_SEARCH_S if lab.quick else SEARCH_S
     rate = paper_capacity_rps(profile)
-    return max(min(asked, max(4.0, duration_s(lab, 4 * rate))), SEARCH_REQUESTS / rate)
+    carried = rate * max(LEAST_GAIN, gain_of_selection(at_precision(profile, profile.precision), profile))
+    return max(min(asked, max(4.0, duration_s(lab, carried))), SEARCH_REQUESTS / rate)
 
 
 def _rows(lab: Lab, found: Found, carried: Carried, model: str, name: str) -> list[tuple[Cell, ...]]:

@@ -167,10 +167,11 @@ def test_tables_of_the_evaluation_say_what_the_results_say() -> None:
     assert "| p | `joint` | 62.5% | 100.0% |" in text
     measures = ("violation_ratio", "throughput_rps", "accuracy")
     names = [f"{system}_{measure}" for system in ("live", "profile", "measured") for measure in measures]
-    head = ",".join(("profile", "policy", "seed", "requests", "latency_of_profile", *names))
-    text = script.block("live", f"{head}\np,joint,0,500,1.04,0.12,101,0.95,0.1,100,0.95,0.125,100,0.951\n")
+    head = ",".join(("profile", "policy", "seed", "requests", "latency_of_profile", "overhead_ms", *names))
+    text = script.block("live", f"{head}\np,joint,0,500,1.04,0.5,0.12,101,0.95,0.1,100,0.95,0.125,100,0.951\n")
     assert "| `joint` | 12.0% | 12.5% | 101.0 | 100.0 |" in text
     assert "| -0.50 / +1.00 / -0.10 | +2.00 / +1.00 / +0.00 |" in text
+    assert "1 of 1 runs with the live run's batch times, 0 of 1 from the profile alone" in text
 
 
 def test_parameters_of_the_made_day_are_the_committed_fit_s() -> None:

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
-from mosel.core.clock import NS_PER_MS
+from mosel.core.clock import NS_PER_MS, NS_PER_S
+from mosel.core.errors import UsageError
 from mosel.evaluation.arrivals import Recipe, generate
 from mosel.evaluation.calibration import calibrated
 from mosel.evaluation.results import BatchResult, Run, Summary, summarise
@@ -39,6 +42,21 @@ def test_a_simulation_under_what_was_found_serves_what_the_run_served() -> None:
     _, naive = run(Conditions())
     assert again.violation_ratio == pytest.approx(slow.violation_ratio, abs=0.03)
     assert naive.violation_ratio < slow.violation_ratio - 0.05
+
+
+def test_a_slow_spell_is_found_at_its_time() -> None:
+    """A simulation of a world that was slow for a while is slow then, not a little all the time."""
+    spell = ((5 * NS_PER_S, 3.0), (9 * NS_PER_S, 1.0))
+    batches, slow = run(Conditions(pace=spell))
+    found = calibrated(batches, TABLE)
+    inside = [factor for at_ns, factor in found.pace if 5 * NS_PER_S <= at_ns < 9 * NS_PER_S]
+    outside = [factor for at_ns, factor in found.pace if not 5 * NS_PER_S <= at_ns < 9 * NS_PER_S]
+    assert min(inside) > 2 * max(outside)
+    told, untold = (run(each.conditions())[1].violation_ratio for each in (found, replace(found, pace=())))
+    assert told == pytest.approx(slow.violation_ratio, abs=0.03)
+    assert abs(untold - slow.violation_ratio) > 2 * abs(told - slow.violation_ratio)
+    with pytest.raises(UsageError, match="ascend"):
+        Conditions(pace=spell[::-1])
 
 
 def test_batches_of_one_size_tell_no_overhead() -> None:

@@ -64,7 +64,7 @@ def clairvoyant_bound(
             missing or differ in what they are of.
     """
     conditions = conditions or Conditions()
-    if conditions.noise_cv:
+    if conditions.noise_cv or conditions.pace:
         raise UsageError(
             "latencies with noise have no bound that holds for sure; leave out the noise or the bound"
         )

@@ -14,26 +14,37 @@ from mosel.evaluation.simulate import Conditions
 Floats = NDArray[np.float64]
 
 
+WINDOW_NS = NS_PER_S // 2
+"""How long a stretch is whose batches tell one pace: some tens of batches, as slow spells of a machine last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What batches took, in a few numbers.
+    """What batches took, in a few numbers and over time.
 
     Attributes:
         mode_scale: by mode, latency over the profile's.
         overhead_ns: how long a batch keeps its worker beyond its latency.
         noise_cv: how far single batches differ from that, as a part of their latency.
         slower: latency over the profile's, all modes together.
+        pace: from each time in nanoseconds on, latency over what all the others tell.
     """
 
     mode_scale: dict[str, float]
     overhead_ns: int
     noise_cv: float
     slower: float
+    pace: tuple[tuple[int, float], ...] = ()
 
     def conditions(self, workers: int = 1, seed: int = 0) -> Conditions:
         """Return the conditions under which a simulation's batches take as long."""
         return Conditions(
-            workers, seed, mode_scale=self.mode_scale, noise_cv=self.noise_cv, overhead_ns=self.overhead_ns
+            workers,
+            seed,
+            mode_scale=self.mode_scale,
+            noise_cv=self.noise_cv,
+            overhead_ns=self.overhead_ns,
+            pace=self.pace,
         )
 
 
@@ -41,8 +52,8 @@ def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
     """Return what the batches took that are done; where none is, what the profile says.
 
     The overhead is where the line of least squares through all batches (taken over profiled) begins; each
-    mode's scale keeps its total. Misses are weighed by how long batches are: that a short one had to wait for
-    the machine is not taken for noise on all.
+    mode's scale keeps its total, and the pace of each `WINDOW_NS` that of its batches. Misses are weighed by
+    how long batches are: that a short one had to wait for the machine is not taken for noise on all.
     """
     done = [batch for batch in batches if batch.done]
     if not done:
@@ -57,8 +68,29 @@ def calibrated(batches: Sequence[BatchResult], profile: Profile) -> Calibration:
         for mode in np.unique(modes).tolist()
     }
     expected_ns = profiled_ns * np.array([scale[batch.mode] for batch in done])
-    noise = float(np.sqrt(np.mean((latency_ns - expected_ns) ** 2) / np.mean(expected_ns**2)))
-    return Calibration(scale, round(overhead_ns), noise, float(latency_ns.sum() / profiled_ns.sum()))
+    windows = np.array([batch.start_ns for batch in done]) // WINDOW_NS
+    pace = _pace(latency_ns, expected_ns, windows)
+    noise = _noise_cv(latency_ns, expected_ns * [pace[window] for window in windows.tolist()])
+    slower = float(latency_ns.sum() / profiled_ns.sum())
+    paced = tuple((window * WINDOW_NS, factor) for window, factor in pace.items())
+    return Calibration(scale, round(overhead_ns), noise, slower, paced)
+
+
+def _pace(latency_ns: Floats, expected_ns: Floats, windows: NDArray[np.int64]) -> dict[int, float]:
+    """Return latency over expected in each window, less what single batches' noise makes of so few."""
+    own = {window: windows == window for window in np.unique(windows).tolist()}
+    raw = {window: latency_ns[mask].sum() / expected_ns[mask].sum() for window, mask in own.items()}
+    noise = _noise_cv(latency_ns, expected_ns * [raw[window] for window in windows.tolist()])
+    found = {}
+    for window, mask in own.items():
+        variance = noise**2 * float((expected_ns[mask] ** 2).sum() / expected_ns[mask].sum() ** 2)
+        beyond = float(raw[window] - 1)
+        found[window] = 1 + beyond * max(0.0, 1 - variance / max(beyond**2, 1e-12))
+    return found
+
+
+def _noise_cv(latency_ns: Floats, expected_ns: Floats) -> float:
+    return float(np.sqrt(np.mean((latency_ns - expected_ns) ** 2) / np.mean(expected_ns**2)))
 
 
 def profiled_s(batch: BatchResult, profile: Profile) -> float:

@@ -5,6 +5,7 @@ these shares, and down to the least confidence that was seen, confidences are dr
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,14 +20,21 @@ Floats = NDArray[np.float64]
 
 
 class Noise:
-    """A log-normal factor of mean 1 on every batch, in the order in which batches start."""
+    """A log-normal factor of mean 1 on every batch, in the order in which they start, and the pace then.
 
-    def __init__(self, cv: float, seed: int) -> None:
+    Before the first time of `pace` it is 1.
+    """
+
+    def __init__(self, cv: float, seed: int, pace: Sequence[tuple[int, float]] = ()) -> None:
+        self._from_ns = [from_ns for from_ns, _ in pace]
+        self._pace = [1.0, *(factor for _, factor in pace)]
         self._variance = math.log1p(cv**2)
         self._rng = np.random.default_rng(seed)
 
-    def applied(self, latency_ns: int) -> int:
-        """Return how long the next batch takes."""
+    def applied(self, latency_ns: int, at_ns: int) -> int:
+        """Return how long the next batch takes, which starts at some time."""
+        if self._from_ns:
+            latency_ns = round(latency_ns * self._pace[bisect_right(self._from_ns, at_ns)])
         if not self._variance:
             return latency_ns
         factor = self._rng.lognormal(-self._variance / 2, math.sqrt(self._variance))

@@ -4,8 +4,8 @@ Rules:
 1. Events of the same instant go to one `handle` call: finished batches, worker events, arrivals, tick.
 2. The scheduler never sees what has not happened yet.
 3. A batch sent to a busy worker starts the moment that worker's batch in hand is done.
-4. A batch takes exactly its profiled latency, times the scale and the seeded noise that `Conditions` ask for,
-   and keeps its worker for their overhead beyond that.
+4. A batch takes exactly its profiled latency, times the scale, pace and seeded noise that `Conditions` ask
+   for, and keeps its worker for their overhead beyond that.
    How sure the model is of an answer is drawn from the profile's cascades, by the seed.
 5. A worker in an outage loses the batch in hand and every batch that waits, and comes back when it is over.
 
@@ -79,6 +79,7 @@ class Conditions:
         outages: when workers are lost.
         overhead_ns: how long each batch keeps its worker beyond its latency, as sending it and reporting do.
         charge_decisions: whether a decision's wall time passes in virtual time.
+        pace: times in nanoseconds, ascending, and the factor on latencies of batches that start from then on.
     """
 
     workers: int = 1
@@ -89,6 +90,7 @@ class Conditions:
     outages: tuple[Outage, ...] = ()
     charge_decisions: bool = False
     overhead_ns: int = 0
+    pace: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if problem := _conditions_problem(self):
@@ -104,6 +106,7 @@ class Conditions:
             "outages_s": (down, []),
             "overhead_s": (to_s(self.overhead_ns), 0.0),
             "charge_decisions": (self.charge_decisions, False),
+            "pace_s": ([[to_s(from_ns), factor] for from_ns, factor in self.pace], []),
         }
         return {name: value for name, (value, usual) in every.items() if value != usual}
 
@@ -179,7 +182,9 @@ def _job_result(receipt: Receipt, modes: Iterable[str], last: Mapping[int, str])
 def _conditions_problem(given: Conditions) -> str | None:
     if given.workers < 1:
         return f"{given.workers} workers; expected at least 1"
-    for factor in (given.scale, *given.mode_scale.values()):
+    if any(before >= after for (before, _), (after, _) in pairwise(given.pace)):
+        return "times of the pace do not ascend; expected each once, in order"
+    for factor in (given.scale, *given.mode_scale.values(), *(factor for _, factor in given.pace)):
         if not (math.isfinite(factor) and factor > 0):
             return f"latency scale {factor}; expected a number > 0"
     if not (math.isfinite(given.noise_cv) and given.noise_cv >= 0):
@@ -232,7 +237,7 @@ class _World:
         self._jobs = workload.jobs
         self._next_job = 0
         self._workers = _workers(crew, conditions, sure)
-        self._noise = Noise(conditions.noise_cv, conditions.seed)
+        self._noise = Noise(conditions.noise_cv, conditions.seed, conditions.pace)
         self._charge = conditions.charge_decisions
         self._overhead_ns = conditions.overhead_ns
         self._heap: list[tuple[int, int, int, int, int, int]] = []
@@ -322,7 +327,7 @@ class _World:
         at_ns = max(at_ns, sent_ns)
         profiled_ns = latency_ns(worker.latency_ns, batch)
         worker.running, worker.start_ns = batch, at_ns
-        worker.took_ns = self._noise.applied(profiled_ns)
+        worker.took_ns = self._noise.applied(profiled_ns, at_ns)
         self._running += 1
         self._push(at_ns + worker.took_ns + self._overhead_ns, FINISH, ENDED, index, worker.turn)
 

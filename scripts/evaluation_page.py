@@ -111,13 +111,17 @@ def _about_live(rows: Sequence[Row]) -> str:
         " to ".join(f"{pick(float(row[key]) for row in rows):.2f}" for pick in (min, max))
         for key in ("latency_of_profile", "overhead_ms")
     )
+    paces = [float(row[key]) for row in rows for key in ("least_pace", "greatest_pace") if row.get(key)]
+    spells = (
+        f" Half seconds were {min(paces):.2f} to {max(paces):.2f} times as slow as their run." if paces else ""
+    )
     met = [f"{sum(_within(row, system) for row in rows)} of {len(rows)}" for system in ("measured", "profile")]
     seeds, limits = len({row["seed"] for row in rows}), " / ".join(f"{limit:g}" for limit in WITHIN)
     return (
         f"{seeds} workload(s) a profile, of {requests} requests. Gaps: points of violation ratio / percent of "
         f"throughput / points of accuracy. No further apart than {limits}: "
         f"{met[0]} runs with the live run's batch times, {met[1]} from the profile alone. Batches took "
-        f"{slower} times what the profile says, and {overhead_ms} ms each beyond that."
+        f"{slower} times what the profile says, and {overhead_ms} ms each beyond that.{spells}"
     )
 
 

@@ -183,7 +183,9 @@ def _causes(found: Found, profile: Profile, name: str) -> Sequence[str]:
     gains = [gain_of_selection(whole, whole)]
     if lower := lower_precision(profile):
         gains.append(gain_of_selection(whole, at_precision(profile, lower)))
-    said = [f"modes as cheap as the accuracy SLOs allow save {gain:.3g} times at best" for gain in gains]
+    said = [
+        f"batched alike, the cheapest modes that SLOs allow take {gain:.3g} times less time" for gain in gains
+    ]
     waits, short = (median_of(found[name, policy], "jct_mean_s") for policy in ("none", "joint"))
     taken = f"a job takes {waits:.3g} s under none and {short:.3g} s under joint, in the mean"
     return (trace, said[0], trace, taken, said[-1])

@@ -45,6 +45,8 @@ COLUMNS = (
     "latency_of_profile",
     "overhead_ms",
     "noise_cv",
+    "least_pace",
+    "greatest_pace",
     *(f"{system}_{measure}" for system in SYSTEMS for measure in MEASURES),
 )
 
@@ -64,7 +66,14 @@ class Compared:
     def row(self) -> tuple[Cell, ...]:
         """Return the numbers of the CSV file."""
         numbers = [getattr(getattr(self, system), measure) for system in SYSTEMS for measure in MEASURES]
-        found = self.found.slower, self.found.overhead_ns / 1e6, self.found.noise_cv
+        paces = [factor for _, factor in self.found.pace] or [1.0]
+        found = (
+            self.found.slower,
+            self.found.overhead_ns / 1e6,
+            self.found.noise_cv,
+            min(paces),
+            max(paces),
+        )
         return (self.name, self.policy, self.seed, self.live.requests, *found, *numbers)
 
     def gap(self, simulated: Summary) -> tuple[float, float, float]:

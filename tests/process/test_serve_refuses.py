@@ -114,7 +114,10 @@ def test_port_in_use(refused: Refused) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--engine", "ray"), "groups on Ray share a cluster that runs already; give its --ray-address"),
+        (
+            ("--profile", "profile.json", "--engine", "ray", "--ray-address", "127.0.0.1:1"),
+            "no Ray cluster answers at '127.0.0.1:1'",
+        ),
         (
             ("--groups", "3", "--profile", "profile.json"),
             "3 groups of 2 workers; expected at least one worker a",
@@ -132,6 +135,13 @@ def test_front_doors(refused: Refused, words: tuple[str, ...], said: str) -> Non
         ("polcy = 'none'", "serve.toml: key `polcy` is unknown; expected some of models"),
         ("[options]\nlead = 1", "option 'lead' is unknown; expected some of lead_ns"),
         ("[options]\nlead_ns = 'long'", "table `options`: Expected `int`"),
+        ("[[group]]\nspeed = 1", "serve.toml: Object contains unknown field `speed` - at `$.group[...]`"),
+        (
+            "[[group]]\nworkers = 2",
+            "are of groups that are processes, with workers that stay: give --front-doors",
+        ),
+        ("groups = 3\n[[group]]", "1 tables `group` with 1 workers; leave out --groups 3 and --workers 1"),
+        ("front_doors = 1\n[[group]]\nprofile = ['none.json']", "none.json: cannot be read"),
         ("accuracy = 'nothing.json'\nprofile = 'profile.json'", "nothing.json: cannot be read"),
     ],
 )

@@ -6,6 +6,7 @@ It is a server as it would be alone, on a socket of this machine, that front doo
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from mosel.commands.serving import device_of, engine_config_of, engine_of, served_models, service_of, traces_of
@@ -20,6 +21,7 @@ from mosel.frontend.grpc_calls import ServiceAnswers
 from mosel.frontend.http import HttpApp
 from mosel.frontend.keys import read_keys
 from mosel.frontend.server import Door, listen_here, run
+from mosel.online.autoscaling import AskTogether
 from mosel.online.group import Load
 from mosel.online.serving import member_of
 
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
         engine_config = engine_config_of(config, device_of(config), start.first, start.on_machine)
         served = served_models(config, engine_config.device, lambda _: None)
         member = member_of(served, engine_config, index, start.groups)
-        engine = stack.enter_context(engine_of(config, served, engine_config, member))
+        together = partial(AskTogether, places.wishes, index)
+        engine = stack.enter_context(engine_of(config, served, engine_config, member, together))
         service = service_of(config, served, engine, traces, f"g{index}j")
 
         def load() -> Load:

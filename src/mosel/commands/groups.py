@@ -11,7 +11,14 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from mosel.commands.serving import Say, device_of, scheduler_options, served_models
+from mosel.commands.serving import (
+    Say,
+    device_of,
+    engine_config_of,
+    ray_cluster,
+    scheduler_options,
+)
+from mosel.commands.shares import Share, shares_of
 from mosel.core.build import said
 from mosel.core.files import write_atomic
 from mosel.core.tables import write_profile
@@ -23,8 +30,7 @@ from mosel.frontend.doors.starts import DoorStart, GroupStart, Places
 from mosel.frontend.grpc import grpc_url
 from mosel.frontend.metrics import last_words
 from mosel.frontend.server import CLOSING_LIMIT_S, done_before, listen, share, signals, until_broken, url_of
-from mosel.online.layout import Layout
-from mosel.online.serving import ServedModel
+from mosel.online.autoscaling import write_wishes
 
 GROUP_MODULE, DOOR_MODULE = "mosel.commands.group", "mosel.frontend.doors.process"
 
@@ -37,7 +43,6 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
         ExecutionError: a group or a front door cannot be started, or none of a kind any more.
     """
     scheduler_options(config)
-    Layout(config.groups).shares(config.workers)
     with ExitStack() as stack:
         stack.enter_context(logs.logging_to_stderr(config.log_format, config.log_level))
         address = parse_address(config.http)
@@ -46,14 +51,19 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
         doors = [stack.enter_context(listen(address, shared=True)) for _ in range(config.front_doors)]
         config = _with_grpc(config, stack)
         url = url_of(doors[0], scheme)
-        served = served_models(config, device_of(config), say)
-        names = ", ".join(one.model.name for one in served)
+        shares = shares_of(config, say)
+        names = ", ".join(shares[0].models)
         say(f"listening on {url}: loading {names}")
         if config.grpc:
             say(f"listening on {grpc_url(parse_address(config.grpc))}")
+        if config.engine == "ray":
+            whole = engine_config_of(config, device_of(config))
+            config = msgspec.structs.replace(
+                config, ray_address=stack.enter_context(ray_cluster(config, whole))
+            )
         places = Places(Path(stack.enter_context(TemporaryDirectory(prefix="mosel-"))))
         counts = Counts(places.counts, config.front_doors)
-        roles = _groups(config, served, places) + _doors(config, served, places, [d.fileno() for d in doors])
+        roles = _groups(config, shares, places) + _doors(config, shares, places, [d.fileno() for d in doors])
 
         def given_up(role: Role) -> None:
             if role.handles:  # nobody takes what comes in here
@@ -98,49 +108,42 @@ async def _keep(
         await kin.close(CLOSING_LIMIT_S)
 
 
-def _groups(config: ServeConfig, served: tuple[ServedModel, ...], places: Places) -> list[Role]:
+def _groups(config: ServeConfig, shares: Sequence[Share], places: Places) -> list[Role]:
     """Write what each group is told, and return what starts them."""
-    layout = Layout(config.groups)
-    shares = layout.shares(config.workers)
-    most = layout.shares(max(config.workers, config.most_workers))
-    own = msgspec.structs.replace(
-        config,
-        groups=1,
-        front_doors=0,
-        grpc="",
-        accuracy=None,
-        tls_certificate=None,
-        tls_key=None,
-        held_bytes=math.ceil(config.held_bytes / config.groups),
-        quotas={tenant: rate / config.groups for tenant, rate in config.quotas.items()},
-    )
+    write_wishes(places.wishes, [own.config.workers for own in shares])
     roles = []
-    for index, (workers, room) in enumerate(zip(shares, most, strict=True)):
-        for one in served:
+    for index, own in enumerate(shares):
+        for one in own.served:
             write_profile(one.profile, places.profile(index, one.model.name))
         told = msgspec.structs.replace(
-            own,
-            workers=len(workers),
-            most_workers=len(room) if config.most_workers else 0,
+            own.config,
+            groups=1,
+            group=(),
+            front_doors=0,
+            grpc="",
+            accuracy=None,
+            tls_certificate=None,
+            tls_key=None,
+            ray_address=config.ray_address,
+            held_bytes=math.ceil(config.held_bytes / config.groups),
+            quotas={tenant: rate / config.groups for tenant, rate in config.quotas.items()},
             seed=config.seed + index,
-            profile=_profiles(served, places, index),
+            profile=_profiles(own, places, index),
         )
-        start = GroupStart(told, index, config.groups, room.start, most[-1].stop)
+        start = GroupStart(told, index, config.groups, own.first, own.on_machine)
         roles.append(_role("group", index, GROUP_MODULE, start, places))
     return roles
 
 
-def _doors(
-    config: ServeConfig, served: tuple[ServedModel, ...], places: Places, handles: list[int]
-) -> list[Role]:
+def _doors(config: ServeConfig, shares: Sequence[Share], places: Places, handles: list[int]) -> list[Role]:
     """Write what each front door is told, and return what starts them."""
     told = msgspec.structs.replace(
         config,
         connections=math.ceil(config.connections / len(handles)),
         held_bytes=math.ceil(config.held_bytes / len(handles)),
     )
-    profiles = tuple(_profiles(served, places, index) for index in range(config.groups))
-    workers = tuple(len(own) for own in Layout(config.groups).shares(config.workers))
+    profiles = tuple(_profiles(own, places, index) for index, own in enumerate(shares))
+    workers = tuple(own.config.workers for own in shares)
     starts = [DoorStart(told, index, len(handles), profiles, workers) for index in range(len(handles))]
     return [
         _role("front door", index, DOOR_MODULE, start, places, (handle,))
@@ -148,8 +151,8 @@ def _doors(
     ]
 
 
-def _profiles(served: tuple[ServedModel, ...], places: Places, group: int) -> tuple[str, ...]:
-    return tuple(str(places.profile(group, one.model.name)) for one in served)
+def _profiles(own: Share, places: Places, group: int) -> tuple[str, ...]:
+    return tuple(str(places.profile(group, name)) for name in own.models)
 
 
 def _role(

@@ -16,6 +16,7 @@ from mosel.commands.serving import (
     traces_of,
     with_workers_placed,
 )
+from mosel.commands.shares import with_groups_named
 from mosel.core.build import said
 from mosel.core.files import allow_open_files
 from mosel.frontend import logs
@@ -111,7 +112,7 @@ def serve_configured(config: ServeConfig, *, quiet: bool = False) -> None:
         ExecutionError: no worker could be started, or the engine broke.
     """
     check_words(config)
-    config = with_workers_placed(config)
+    config = with_groups_named(with_workers_placed(config))
     traces = traces_of(config)
     say = notes_of(config.log_format, quiet)
     allow_open_files()

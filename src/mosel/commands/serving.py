@@ -79,8 +79,11 @@ def engine_of(
     served: Sequence[ServedModel],
     engine_config: EngineConfig,
     scheduler: Scheduling | None = None,
+    together: Callable[[Ask], Ask] = lambda ask: ask,
 ) -> Iterator[Engine]:
     """Hold what the workers stand on, and yield the engine on top of it.
+
+    `together` makes of what asks for this engine's devices what asks for those of others too.
 
     Raises:
         UsageError: as `channels_of` and `Engine`.
@@ -90,7 +93,7 @@ def engine_of(
         if config.placement:
             scheduler, holdings = stack.enter_context(_placed(config, served, engine_config))
         channels = stack.enter_context(channels_of(config, served, engine_config, holdings))
-        ask = ask_of(config, engine_config)
+        ask = together(ask_of(config, engine_config))
         engine = Engine(
             served, engine_config, scheduler=scheduler, channels=channels, ask=ask, holdings=holdings
         )
@@ -141,8 +144,6 @@ def check_words(config: ServeConfig) -> None:
     for name, word, known in words:
         if word not in known:
             raise UsageError(f"{name} {word!r} is not known; expected one of {', '.join(known)}")
-    if config.front_doors and config.engine == "ray" and not config.ray_address:
-        raise UsageError("groups on Ray share a cluster that runs already; give its --ray-address HOST:PORT")
     if config.ray_address and config.engine != "ray":
         raise UsageError(f"ray address {config.ray_address!r} is for engine ray; give --engine ray too")
 
@@ -301,12 +302,25 @@ def channels_of(
     if config.engine == "local":
         yield process_channels(served, engine_config, holdings)
         return
+    with ray_cluster(config, engine_config):
+        from mosel.online.ray_channel import ray_channels  # ray is an optional extra
+
+        yield ray_channels(served, engine_config, holdings, embedded=not config.ray_address)
+
+
+@contextmanager
+def ray_cluster(config: ServeConfig, engine_config: EngineConfig) -> Iterator[str]:
+    """Be connected to a Ray cluster, one that is started here if none is named, and yield its address.
+
+    Raises:
+        UsageError: Ray is not installed, there is no such cluster, or it has too few devices.
+    """
     if not config.ray_address:  # Ray's own switch, read when it is imported: it then binds to loopback
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    from mosel.online.ray_channel import cluster, ray_channels  # ray is an optional extra
+    from mosel.online.ray_channel import cluster  # ray is an optional extra
 
-    with cluster(config.ray_address, engine_config):
-        yield ray_channels(served, engine_config, holdings, embedded=not config.ray_address)
+    with cluster(config.ray_address, engine_config) as address:
+        yield address
 
 
 def ask_of(config: ServeConfig, engine_config: EngineConfig) -> Ask:

@@ -31,6 +31,22 @@ Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=LEAST_WEIGHT, le=LARGEST_WEIGHT)]
 
 
+class GroupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A group that is not like the others; what it does not say is as for all.
+
+    Attributes:
+        workers: how many it has.
+        device: what they run on.
+        threads: of each, on a CPU.
+        profile: profile files, one for each model that shall not use its cached profile.
+    """
+
+    workers: Count = 1
+    device: str = ""
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    profile: tuple[str, ...] = ()
+
+
 class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that `mosel serve` takes.
 
@@ -44,6 +60,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         workers: how many worker processes.
         most_workers: up to how many are added as the load grows, and removed again; 0 keeps their number.
         groups: how many replica groups they are dealt out to, each with a scheduler of its own.
+        group: what each group is, where they are not alike; there are as many then.
         front_doors: how many processes take calls and hand them to the groups, which are processes too then; 0:
             one process takes the calls and has all groups.
         placement: a placement.json: there are as many workers as it says, with the models that it says, which
@@ -85,6 +102,7 @@ class ServeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: Count = 1
     most_workers: Annotated[int, msgspec.Meta(ge=0)] = 0
     groups: Count = 1
+    group: tuple[GroupConfig, ...] = ()
     front_doors: Annotated[int, msgspec.Meta(ge=0)] = 0
     placement: str = ""
     placement_every_s: Duration = 30.0
@@ -177,7 +195,7 @@ def _read_toml(path: Path) -> dict[str, object]:
         raise FileError(f"{path}: is not valid TOML: {error}") from error
 
 
-_LISTS, _TABLES = ("models", "profile"), ("tenants", "options", "quotas")
+_LISTS, _TABLES = ("models", "profile"), ("tenants", "options", "quotas", "group")
 _BETWEEN = re.compile(r",(?!\s*\w+=)")
 """What separates the entries of a list; a model's options, `vilt,seed=1`, are of its entry."""
 

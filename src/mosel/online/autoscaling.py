@@ -1,8 +1,12 @@
 """Adds and removes the workers of a running engine as `autoscale.py` says; on Ray it asks for nodes first."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import numpy as np
+
+from mosel.core.files import write_atomic
 from mosel.online.autoscale import Autoscaler
 from mosel.online.events import Arrived, Entry
 from mosel.online.staff import Staff
@@ -57,6 +61,32 @@ class Autoscaling:
             pass
         while staff.size > wanted and staff.shrink():
             pass
+
+
+class AskTogether:
+    """Asks for the workers of several processes at once, since whoever has devices keeps the last wish alone.
+
+    What each of them wants stands in a small file that all map into memory.
+
+    Args:
+        path: of the file, as `write_wishes` made it.
+        own: which process this is.
+        ask: is asked for as many as all want.
+    """
+
+    def __init__(self, path: Path, own: int, ask: Ask) -> None:
+        self._all = np.memmap(path, np.int64, "r+")
+        self._own, self._ask = own, ask
+
+    def __call__(self, workers: int) -> None:
+        """Ask for as many as so many workers of this process need, and those of the others."""
+        self._all[self._own] = workers
+        self._ask(int(self._all.sum()))
+
+
+def write_wishes(path: Path, workers: Sequence[int]) -> None:
+    """Write how many workers each process has at first."""
+    write_atomic(path, np.array(workers, np.int64).tobytes())
 
 
 def ask_nobody(workers: int) -> None:

@@ -46,8 +46,8 @@ Demands = Mapping[str, float]
 
 
 @contextmanager
-def cluster(address: str, config: EngineConfig) -> Iterator[None]:
-    """Be connected to a Ray cluster inside the block.
+def cluster(address: str, config: EngineConfig) -> Iterator[str]:
+    """Be connected to a Ray cluster inside the block, and yield its address.
 
     Args:
         address: of a cluster that runs already; empty starts one on this machine, which ends with the block.
@@ -68,7 +68,7 @@ def cluster(address: str, config: EngineConfig) -> Iterator[None]:
         raise UsageError(f"{where}: {one_line(error)}") from error
     try:
         check_room(config)
-        yield
+        yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
 

@@ -1,11 +1,11 @@
 """Send a server what nobody should send, over both protocols: bytes, and calls with a few of them changed.
 
-    python scripts/fuzz.py [--inputs 100000] [--seed 0]
+    python scripts/fuzz.py [--inputs 100000] [--seed 0] [--front-doors]
 
-It starts `mosel serve` with a small model, sends the inputs over several connections at once, and prints the
-answers by status. It fails if one is a 5xx but 503 (in gRPC: INTERNAL, UNKNOWN or DATA_LOSS), if one takes
-longer than `PATIENCE_S`, if the server ends, or if a right call, sent after every `PROBE` inputs and at the
-end, is not served.
+It starts `mosel serve` with a small model, with --front-doors as two groups behind two front doors, sends the
+inputs over several connections at once, and prints the answers by status. It fails if one is a 5xx but 503 (in
+gRPC: INTERNAL, UNKNOWN or DATA_LOSS), if one takes longer than `PATIENCE_S`, if the server ends, or if a right
+call, sent after every `PROBE` inputs and at the end, is not served.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import grpc.aio
 from mosel.frontend.oip import SERVICE, message, methods
 
 CONNECTIONS, PROBE, PATIENCE_S = 8, 5000, 30.0
+FLEET = ("--workers", "2", "--groups", "2", "--front-doors", "2")
 WRONG = ("no answer", "INTERNAL", "UNKNOWN", "DATA_LOSS")
 
 MODEL = """
@@ -80,9 +81,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--front-doors", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        process, http, over_grpc = start(Path(folder))
+        process, http, over_grpc = start(Path(folder), FLEET if given.front_doors else ())
         try:
             found, wrong = asyncio.run(fuzz(http, over_grpc, given.inputs, given.seed))
             if process.poll() is not None:
@@ -100,14 +102,14 @@ def main() -> None:
     sys.exit(1 if wrong else 0)
 
 
-def start(folder: Path) -> "tuple[subprocess.Popen[bytes], tuple[str, int], str]":
+def start(folder: Path, more: Sequence[str] = ()) -> "tuple[subprocess.Popen[bytes], tuple[str, int], str]":
     """Start a server; return it and where it is over HTTP and over gRPC."""
     (folder / "fuzzed.py").write_text(MODEL)
     words = [sys.executable, "-c", "from mosel.cli import main; main()", "serve", "fuzzed:model"]
     log = folder / "log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [*words, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"],
+            [*words, *more, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"],
             cwd=folder,
             env={**os.environ, "MOSEL_CACHE": str(folder / "cache")},
             stderr=said,

@@ -32,3 +32,15 @@ def test_a_thousand_workers_serve_as_much_as_one(benchmark: ModuleType) -> None:
     for load in benchmark.LOADS:
         share = {row["workers"]: row["groups"]["share"] for row in rows if row["load"] == load}
         assert share[1000] >= share[1] - 0.02
+
+
+def test_what_a_door_carries_is_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of real calls is what its benchmark writes from the committed results."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    door = importlib.import_module("front_door")
+    results = json.loads(door.RESULTS.read_text(encoding="utf-8"))
+    assert results["format"] == door.FORMAT
+    page = door.PAGE.read_text(encoding="utf-8")
+    assert door.with_block(page, "door-calls", door.block(results)) == page, (
+        "run benchmarks/front_door.py --redraw"
+    )

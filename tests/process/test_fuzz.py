@@ -11,9 +11,10 @@ pytestmark = pytest.mark.process
 SCRIPT = Path(__file__).parents[2] / "scripts/fuzz.py"
 
 
-def test_nothing_breaks_the_server() -> None:
+@pytest.mark.parametrize("more", [(), ("--front-doors",)], ids=["one process", "front doors"])
+def test_nothing_breaks_the_server(more: tuple[str, ...]) -> None:
     """Whatever bytes come, over HTTP and over gRPC, the server answers, lives, and serves the next call."""
-    words = [sys.executable, str(SCRIPT), "--inputs", "400", "--seed", "7"]
+    words = [sys.executable, str(SCRIPT), "--inputs", "400", "--seed", "7", *more]
     run = subprocess.run(words, capture_output=True, text=True, timeout=110, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "400 inputs, 0 wrong" in run.stdout

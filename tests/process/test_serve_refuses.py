@@ -135,7 +135,7 @@ def test_front_doors(refused: Refused, words: tuple[str, ...], said: str) -> Non
         ("polcy = 'none'", "serve.toml: key `polcy` is unknown; expected some of models"),
         ("[options]\nlead = 1", "option 'lead' is unknown; expected some of lead_ns"),
         ("[options]\nlead_ns = 'long'", "table `options`: Expected `int`"),
-        ("[[group]]\nspeed = 1", "serve.toml: Object contains unknown field `speed` - at `$.group[...]`"),
+        ("[[group]]\nspeed = 1", "serve.toml: Object contains unknown field `speed` - at `$.group[0]`"),
         (
             "[[group]]\nworkers = 2",
             "are of groups that are processes, with workers that stay: give --front-doors",

@@ -16,6 +16,7 @@ from mosel.frontend.doors.grpc_member import GrpcMember
 from mosel.frontend.doors.kin import READY, as_kin, say_ready
 from mosel.frontend.doors.loads import DOWN, LoadReports
 from mosel.frontend.doors.member import SecondLook
+from mosel.frontend.doors.shelf import SharedShelf
 from mosel.frontend.doors.starts import Places, read_group
 from mosel.frontend.grpc_calls import ServiceAnswers
 from mosel.frontend.http import HttpApp
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
         member = member_of(served, engine_config, index, start.groups)
         together = partial(AskTogether, places.wishes, index)
         engine = stack.enter_context(engine_of(config, served, engine_config, member, together))
-        service = service_of(config, served, engine, traces, f"g{index}j")
+        shelf = stack.enter_context(SharedShelf(places.quotas))
+        service = service_of(config, served, engine, traces, f"g{index}j", shelf)
 
         def load() -> Load:
             return member.load(engine.now_ns()) if engine.ready else DOWN

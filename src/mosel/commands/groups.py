@@ -26,6 +26,7 @@ from mosel.frontend import logs
 from mosel.frontend.config import ServeConfig, parse_address
 from mosel.frontend.doors.counts import Counts
 from mosel.frontend.doors.kin import Kin, Role
+from mosel.frontend.doors.shelf import write_shelf
 from mosel.frontend.doors.starts import DoorStart, GroupStart, Places
 from mosel.frontend.grpc import grpc_url
 from mosel.frontend.metrics import last_words
@@ -53,14 +54,14 @@ def serve_groups(config: ServeConfig, scheme: str, say: Say) -> None:
         url = url_of(doors[0], scheme)
         shares = shares_of(config, say)
         names = ", ".join(shares[0].models)
-        say(f"listening on {url}: loading {names}")
-        if config.grpc:
-            say(f"listening on {grpc_url(parse_address(config.grpc))}")
         if config.engine == "ray":
             whole = engine_config_of(config, device_of(config))
             config = msgspec.structs.replace(
                 config, ray_address=stack.enter_context(ray_cluster(config, whole))
             )
+        say(f"listening on {url}: loading {names}")
+        if config.grpc:
+            say(f"listening on {grpc_url(parse_address(config.grpc))}")
         places = Places(Path(stack.enter_context(TemporaryDirectory(prefix="mosel-"))))
         counts = Counts(places.counts, config.front_doors)
         roles = _groups(config, shares, places) + _doors(config, shares, places, [d.fileno() for d in doors])
@@ -110,6 +111,7 @@ async def _keep(
 
 def _groups(config: ServeConfig, shares: Sequence[Share], places: Places) -> list[Role]:
     """Write what each group is told, and return what starts them."""
+    write_shelf(places.quotas, list(config.quotas.values()))
     write_wishes(places.wishes, [own.config.workers for own in shares])
     roles = []
     for index, own in enumerate(shares):
@@ -126,7 +128,6 @@ def _groups(config: ServeConfig, shares: Sequence[Share], places: Places) -> lis
             tls_key=None,
             ray_address=config.ray_address,
             held_bytes=math.ceil(config.held_bytes / config.groups),
-            quotas={tenant: rate / config.groups for tenant, rate in config.quotas.items()},
             seed=config.seed + index,
             profile=_profiles(own, places, index),
         )

@@ -16,7 +16,7 @@ from mosel.core.tables import Profile, read_profile
 from mosel.frontend import logs
 from mosel.frontend.accuracies import check_claimed, unclaimed, with_accuracies
 from mosel.frontend.config import ENGINES, ServeConfig
-from mosel.frontend.quotas import Quotas
+from mosel.frontend.quotas import Quotas, Shelf
 from mosel.frontend.service import Service
 from mosel.models.base import Model
 from mosel.models.registry import find
@@ -107,14 +107,15 @@ def service_of(
     engine: Engine,
     traces: "Traces | None" = None,
     prefix: str = "j",
+    shelf: Shelf | None = None,
 ) -> Service:
-    """Return the handlers; `prefix` is what jobs' ids begin with."""
+    """Return the handlers; `prefix` is what jobs' ids begin with, `shelf` where shared quotas stand."""
     settings: dict[str, str | int] = {"policy": config.policy, "workers": config.workers, "seed": config.seed}
     watchers = [logs.log_ended] if logs.logs_jobs(config.log_level) else []
     if traces is not None:
         engine.watch_decisions(traces.decided)
         watchers.append(traces.ended)
-    quotas = Quotas(config.quotas)
+    quotas = Quotas(config.quotas, shelf)
     return Service(
         engine, served, config.limits, settings, config.tenants, quotas, watchers, config.shadow_share, prefix
     )

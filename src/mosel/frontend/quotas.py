@@ -5,7 +5,9 @@ it has saved up all of it; the debt is then worked off.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from mosel.core.clock import to_s
 from mosel.core.errors import RefusedError
@@ -16,10 +18,27 @@ EVERYBODY = "*"
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Bucket:
+    """What a tenant may still send.
+
+    Attributes:
+        row: which one it is.
+        rate: requests a second that it gets.
+        left: requests, as of `at_ns`.
+        at_ns: on the server's clock.
+    """
+
+    row: int
     rate: float
     left: float
     at_ns: int
+
+
+class Shelf(Protocol):
+    """Where buckets stand that several processes take from."""
+
+    def one(self, bucket: Bucket) -> AbstractContextManager[None]:
+        """Let nobody else have this bucket inside the block, and let it be as the last one left it."""
 
 
 class Quotas:
@@ -27,10 +46,15 @@ class Quotas:
 
     Args:
         rates: requests a second, by tenant.
+        shelf: where buckets stand if other processes take from them too.
     """
 
-    def __init__(self, rates: Mapping[str, float] | None = None) -> None:
-        self._buckets = {tenant: _Bucket(rate, rate * SAVED_S, 0) for tenant, rate in (rates or {}).items()}
+    def __init__(self, rates: Mapping[str, float] | None = None, shelf: Shelf | None = None) -> None:
+        self._buckets = {
+            tenant: Bucket(row, rate, rate * SAVED_S, 0)
+            for row, (tenant, rate) in enumerate((rates or {}).items())
+        }
+        self._shelf = shelf
 
     def take(self, tenant: str, requests: int, now_ns: int) -> None:
         """Count a job against its tenant's quota.
@@ -41,13 +65,21 @@ class Quotas:
         bucket = self._buckets.get(tenant) or self._buckets.get(EVERYBODY)
         if bucket is None:
             return
-        most = bucket.rate * SAVED_S
-        bucket.left = min(most, bucket.left + bucket.rate * to_s(max(0, now_ns - bucket.at_ns)))
-        bucket.at_ns = max(now_ns, bucket.at_ns)
-        wanted = min(float(requests), most)
-        if bucket.left < wanted - 1e-9:
-            raise RefusedError(
-                f"tenant {tenant!r} is over its quota of {bucket.rate:g} requests a second; try again later",
-                (wanted - bucket.left) / bucket.rate,
-            )
-        bucket.left -= requests
+        if self._shelf is None:
+            _take(bucket, tenant, requests, now_ns)
+            return
+        with self._shelf.one(bucket):
+            _take(bucket, tenant, requests, now_ns)
+
+
+def _take(bucket: Bucket, tenant: str, requests: int, now_ns: int) -> None:
+    most = bucket.rate * SAVED_S
+    bucket.left = min(most, bucket.left + bucket.rate * to_s(max(0, now_ns - bucket.at_ns)))
+    bucket.at_ns = max(now_ns, bucket.at_ns)
+    wanted = min(float(requests), most)
+    if bucket.left < wanted - 1e-9:
+        raise RefusedError(
+            f"tenant {tenant!r} is over its quota of {bucket.rate:g} requests a second; try again later",
+            (wanted - bucket.left) / bucket.rate,
+        )
+    bucket.left -= requests

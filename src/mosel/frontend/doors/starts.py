@@ -60,6 +60,7 @@ class Places:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts = folder / "counts"
+        self.quotas = folder / "quotas"
         self.wishes = folder / "wishes"
 
     def start(self, name: str) -> Path:

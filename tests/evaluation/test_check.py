@@ -10,6 +10,7 @@ from mosel.evaluation.simulate import Conditions, simulate
 from mosel.evaluation.workload import write_workload
 from mosel.online.policies import POLICIES
 from mosel.online.scheduler import Scheduler
+from tests.online.cascaded import cascaded
 
 from .stand_ins import profile
 
@@ -100,3 +101,28 @@ def test_a_summary_that_disagrees_with_the_jobs_is_found(recorded: Path) -> None
     path.write_text(text.replace('"late": 0.0', '"late": 0.25'))
     assert path.read_text() != text
     assert any("summary.json says late = 0.25" in problem for problem in problems(recorded))
+
+
+@pytest.fixture
+def resumed(tmp_path: Path) -> Path:
+    """A folder with a run in which features of first stages were kept."""
+    table = cascaded((1, 2, 4, 8), slope_ms=30, resumed=0.4)
+    work = generate(Recipe("bursty", 6, rate_rps=60, seed=2, latency_slo_s=0.5), table)
+    write_profile(table, tmp_path / "profile.json")
+    write_workload(work, tmp_path / "workload.csv")
+    done = simulate(Scheduler({"m": table}), {"m": table}, work, Conditions())
+    write_run(Run("joint", 1, 0, done.jobs, done.batches, work.columns), tmp_path / "run")
+    return tmp_path
+
+
+def test_batches_that_resume_a_first_stage_say_so(resumed: Path) -> None:
+    """The run holds: each such batch takes what is left of its last stage, and first stages before."""
+    assert problems(resumed) == []
+    assert ",text:" in (resumed / "run" / "batches.csv").read_text()
+
+
+@pytest.mark.parametrize(("value", "said"), [("", "took"), ("text:99", "ran before"), ("video:1", "took")])
+def test_what_was_not_resumed_is_found(resumed: Path, value: str, said: str) -> None:
+    """A batch that resumes nothing takes its mode's latency; one that does has run before what it resumes."""
+    edit(resumed / "run" / "batches.csv", "resumed", value, ",text:")
+    assert any(said in problem for problem in problems(resumed)), problems(resumed)

@@ -87,6 +87,25 @@ def test_requests_of_one_batch_are_gathered_from_several_receipts() -> None:
     assert (batch.id, batch.size, batch.jobs) == (7, 3, (("a", 2), ("b", 1)))
 
 
+def test_a_receipt_says_what_a_batch_resumes() -> None:
+    """From which first stage features were kept, and of how many requests; of others nothing."""
+    batch = {
+        "id": 7,
+        "worker": 0,
+        "mode": FULL,
+        "size": 2,
+        "requests": 1,
+        "start": SERVER_S,
+        "finish": SERVER_S,
+    }
+    told = [batch, {**batch, "id": 8, "resumed": f"{CHEAP}:2"}]
+    one = served(0, batches=[])
+    assert one.reply is not None
+    one.reply = Reply(200, receipt={**one.reply.receipt, "batches": json.dumps(told)})
+    _, found = read_receipts([job("a")], [one])
+    assert [each.resumed for each in found] == [(), ((CHEAP, 2),)]
+
+
 def test_a_batch_is_of_the_length_bucket_of_its_jobs() -> None:
     """As far as the workload says how long they are; a model without length buckets has none."""
     replies = [served(0, batches=[(0, 1, 1, 5, 20)]), served(0, batches=[(1, 1, 1, 20, 62)])]

@@ -96,7 +96,7 @@ def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     told = Job("a", "m", 2, 0.5, 1, 10**9 + 1, ("audio",), 3.0, "me", 4.5)
     batches = [
         BatchResult(0, 1, 1, 2, CHEAP, 2, (("a", 2),), model="m", bucket=1),
-        BatchResult(1, 1, 2, 3, CHEAP, 1, (("b", 1),), model="n"),
+        BatchResult(1, 1, 2, 3, FULL, 1, (("b", 1),), model="n", resumed=((CHEAP, 1),)),
     ]
     rows = [JobResult(told, State.SERVED, 2, 2, 0.6, ((CHEAP, 2),))]
     columns = ("weight", "model", "tenant", "modalities", "length")

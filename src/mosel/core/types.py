@@ -83,9 +83,17 @@ class Batch(Struct, frozen=True):
         """Of how many of its requests nothing is kept."""
         return self.size - sum(self.resumes)
 
+    @property
+    def picked_up(self) -> tuple[tuple[str, int], ...]:
+        """Which first stage it resumes, and for how many of its requests; empty if none."""
+        return ((self.resumed, sum(self.resumes)),) if self.resumed else ()
+
 
 class BatchRun(Struct, frozen=True):
-    """A batch as it ran, for receipts and `batches.csv`; `requests` of its `size` are the receipt's job's."""
+    """A batch as it ran, for receipts and `batches.csv`; `requests` of its `size` are the receipt's job's.
+
+    `resumed` names the mode of a first stage of which features were kept, and of how many of its requests.
+    """
 
     id: int
     worker: int
@@ -94,6 +102,7 @@ class BatchRun(Struct, frozen=True):
     start_ns: int
     finish_ns: int
     requests: int = 0
+    resumed: tuple[tuple[str, int], ...] = ()
 
 
 class Receipt(Struct, frozen=True):

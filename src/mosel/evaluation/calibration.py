@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import resumptions
 from mosel.core.clock import NS_PER_S
 from mosel.core.tables import Profile
 from mosel.evaluation.results import BatchResult
@@ -94,9 +95,22 @@ def _noise_cv(latency_ns: Floats, expected_ns: Floats) -> float:
 
 
 def profiled_s(batch: BatchResult, profile: Profile) -> float:
-    """Return what the profile says of a batch; of one whose length bucket is not known, that of the longest."""
-    columns = profile.columns(profile.mode_named(batch.mode).latency_s)
-    return columns[-1 if batch.bucket is None else batch.bucket][batch.size - 1]
+    """Return what the profile says of a batch; of one whose length bucket is not known, that of the longest.
+
+    One that resumes a first stage takes what is left of the last, and before it the first for others.
+    """
+    bucket = -1 if batch.bucket is None else batch.bucket
+    if not batch.resumed:
+        return _latency_s(profile, batch.mode, bucket, batch.size)
+    first, kept = batch.resumed[0]
+    fresh = batch.size - kept
+    rest_s = float(resumptions(profile)[first, batch.mode][bucket, batch.size]) / NS_PER_S
+    return rest_s + (_latency_s(profile, first, bucket, fresh) if fresh else 0.0)
+
+
+def _latency_s(profile: Profile, mode: str, bucket: int, size: int) -> float:
+    found = profile.mode_named(mode)
+    return profile.columns(found.latency_s)[bucket][profile.sizes_of(found).index(size)]
 
 
 def _overhead_ns(taken_ns: Floats, profiled_ns: Floats) -> float:

@@ -58,6 +58,7 @@ def check_run(
     return [
         *_roll_problems(run, jobs, to_ns(arrival_tolerance_s)),
         *_worker_problems(run.batches),
+        *_resumption_problems(run.batches),
         *_summary_problems(run),
         *(problem for batch in run.batches for problem in _batch_problems(batch, crew, models, profiled)),
         *_job_problems(run, crew, models, charged),
@@ -69,13 +70,13 @@ class _Facts:
     """A profile's accuracies by mode, and latencies by mode, bucket and size.
 
     `range` is what a request counts whose last mode it is: one number, unless it is a stage of a cascade.
-    `after` are, for each mode, those in which a request may run once more; `resumed_ns` is what that may take
-    where features are kept.
+    `after` are, for each mode, those in which a request may run once more; `resumed_ns` is what that takes, by
+    both modes, bucket and size, where features of all requests are kept.
     """
 
     accuracy: dict[str, float]
     latency_ns: dict[tuple[str, int, int], int]
-    resumed_ns: dict[tuple[str, int, int], set[int]]
+    resumed_ns: dict[tuple[str, str, int, int], int]
     range: dict[str, tuple[float, float]]
     after: dict[str, set[str]]
 
@@ -91,11 +92,11 @@ class _Facts:
         accuracy = {name: mode.accuracy for name, mode in modes}
         ranges = {name: (value, value) for name, value in accuracy.items()}
         after: dict[str, set[str]] = defaultdict(set)
-        resumed_ns: dict[tuple[str, int, int], set[int]] = defaultdict(set)
-        for (first, last), rows in resumptions(profile).items():
-            for (bucket, size), took_ns in np.ndenumerate(rows):
-                before = [latency_ns.get((first, bucket, fresh), 0) for fresh in range(size)]
-                resumed_ns[last, bucket, size] |= {int(took_ns) + fresh_ns for fresh_ns in before}
+        resumed_ns = {
+            (*stages, bucket, size): int(took_ns)
+            for stages, rows in resumptions(profile).items()
+            for (bucket, size), took_ns in np.ndenumerate(rows)
+        }
         for cascade in profile.cascades:
             first, last = cascade.stages
             after[first].add(last)
@@ -103,6 +104,17 @@ class _Facts:
             ranges[first] = 0.0, max(ranges[first][1], cascade.accuracy)
             ranges[last] = min(ranges[last][0], accuracy[first]), max(ranges[last][1], cascade.accuracy)
         return cls(accuracy, latency_ns, resumed_ns, ranges, after)
+
+    def profiled_ns(self, batch: BatchResult) -> int | None:
+        """What a batch takes; None if it can neither run so nor resume what it says."""
+        bucket = batch.bucket or 0
+        if not batch.resumed:
+            return self.latency_ns.get((batch.mode, bucket, batch.size))
+        first, count = batch.resumed[0]
+        rest_ns = self.resumed_ns.get((first, batch.mode, bucket, batch.size))
+        fresh = batch.size - count
+        before_ns = self.latency_ns.get((first, bucket, fresh)) if fresh else 0
+        return None if rest_ns is None or before_ns is None else rest_ns + before_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +174,20 @@ def _worker_problems(batches: Sequence[BatchResult]) -> Iterator[str]:
             yield f"batch {name} stands {count} times"
 
 
+def _resumption_problems(batches: Sequence[BatchResult]) -> Iterator[str]:
+    """What a batch resumes ran on its worker before, in the mode that it names."""
+    ended = sorted((batch for batch in batches if batch.done), key=lambda batch: -batch.finish_ns)
+    ran: Counter[tuple[int, str, str]] = Counter()
+    for batch in sorted(batches, key=lambda batch: batch.start_ns):
+        while ended and ended[-1].finish_ns <= batch.start_ns:
+            before = ended.pop()
+            ran.update({(before.worker, before.mode, job): count for job, count in before.jobs})
+        for first, count in batch.resumed:
+            most = sum(min(own, ran[batch.worker, first, job]) for job, own in batch.jobs)
+            if not 1 <= count <= most:
+                yield f"batch {batch.id} resumes {count} requests of {first}; of these {most} ran before"
+
+
 def _batch_problems(
     batch: BatchResult, crew: _Crew, models: Mapping[str, str], profiled: bool
 ) -> Iterator[str]:
@@ -175,10 +201,9 @@ def _batch_problems(
         yield f"{where} ran in {batch.mode}, which the profile of worker {batch.worker} does not have"
         return
     if profiled and batch.done:
-        cell = batch.mode, batch.bucket or 0, batch.size
-        expected_ns, took_ns = facts.latency_ns.get(cell), batch.finish_ns - batch.start_ns
-        if took_ns != expected_ns and took_ns not in facts.resumed_ns.get(cell, ()):
-            yield f"{where} took {batch.finish_ns - batch.start_ns} ns; profiled {expected_ns}"
+        expected_ns, took_ns = facts.profiled_ns(batch), batch.finish_ns - batch.start_ns
+        if took_ns != expected_ns:
+            yield f"{where} took {took_ns} ns; profiled {expected_ns}"
 
 
 def _job_problems(run: Recorded, crew: _Crew, models: Mapping[str, str], charged: bool) -> Iterator[str]:

@@ -18,7 +18,7 @@ from mosel.core.states import OUTCOMES, State
 from mosel.core.types import Job
 from mosel.evaluation.client import Reply
 from mosel.evaluation.payloads import Payload
-from mosel.evaluation.results import BatchResult, JobResult, modes_run
+from mosel.evaluation.results import BatchResult, Counts, JobResult, modes_run
 
 REFUSED = frozenset({400, 413, 503})
 
@@ -143,6 +143,7 @@ def _batch_result(batch: Mapping[str, Any], parts: Mapping[str, int], offset_ns:
         tuple(parts.items()),
         model=batch["model"],
         bucket=batch["bucket"],
+        resumed=_counts(batch.get("resumed", "")),
     )
 
 
@@ -178,8 +179,12 @@ def _last_modes(job: Job, one: Sent, ran: Mapping[str, int]) -> Mapping[str, int
 
 
 def _told_modes(one: Sent) -> Counter[str]:
-    pairs = (cell.rpartition(":") for cell in str(_receipt(one).get("modes", "")).split(";") if cell)
-    return Counter({mode: int(count) for mode, _, count in pairs})
+    return Counter(dict(_counts(_receipt(one).get("modes", ""))))
+
+
+def _counts(text: object) -> Counts:
+    pairs = (cell.rpartition(":") for cell in str(text).split(";") if cell)
+    return tuple((mode, int(count)) for mode, _, count in pairs)
 
 
 def _outcome(one: Sent) -> State:

@@ -126,6 +126,7 @@ _BATCH_PARSERS = {
     "status": _parse_status,
     "model": str,
     "bucket": lambda text: _parse_index(text) if text else None,
+    "resumed": _parse_counts,
 }
 
 
@@ -158,6 +159,7 @@ def _read_batches(path: Path) -> Iterable[BatchResult]:
             cells["status"],
             cells.get("model", ""),
             cells.get("bucket"),
+            cells.get("resumed", ()),
         )
 
 

@@ -39,7 +39,7 @@ JOB_COLUMNS = (
     "modes",
 )
 BATCH_COLUMNS = ("batch", "worker", "start_s", "finish_s", "mode", "size", "jobs", "status")
-BATCH_OPTIONAL = ("model", "bucket")
+BATCH_OPTIONAL = ("model", "bucket", "resumed")
 
 T = TypeVar("T")
 Counts = tuple[tuple[str, int], ...]
@@ -62,7 +62,10 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """One batch that started: a row of `batches.csv`. `jobs` counts the requests of each job in it."""
+    """One batch that started: a row of `batches.csv`. `jobs` counts the requests of each job in it.
+
+    `resumed` names the mode of a first stage of which features were kept, and of how many of its requests.
+    """
 
     id: int
     worker: int
@@ -74,6 +77,7 @@ class BatchResult:
     done: bool = True
     model: str = ""
     bucket: int | None = None
+    resumed: Counts = ()
 
 
 class Jct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -252,7 +256,11 @@ def _batches_text(batches: Sequence[BatchResult]) -> str:
 
 
 def _batch_columns(batches: Sequence[BatchResult]) -> tuple[str, ...]:
-    used = (len({batch.model for batch in batches}) > 1, any(batch.bucket is not None for batch in batches))
+    used = (
+        len({batch.model for batch in batches}) > 1,
+        any(batch.bucket is not None for batch in batches),
+        any(batch.resumed for batch in batches),
+    )
     return tuple(name for name, present in zip(BATCH_OPTIONAL, used, strict=True) if present)
 
 
@@ -267,7 +275,8 @@ def _batch_row(batch: BatchResult, columns: Iterable[str]) -> tuple[Any, ...]:
         _counts_text(batch.jobs),
         DONE if batch.done else FAILED,
     )
-    return fixed + tuple(getattr(batch, name) for name in columns)
+    optional = {"model": batch.model, "bucket": batch.bucket, "resumed": _counts_text(batch.resumed)}
+    return fixed + tuple(optional[name] for name in columns)
 
 
 def _counts_text(counts: Counts) -> str:

@@ -372,6 +372,7 @@ class _World:
                 done,
                 batch.model,
                 bucket,
+                batch.picked_up,
             )
         )
         worker.running = None

@@ -38,7 +38,7 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 def _batch(run: BatchRun) -> dict[str, Parameter]:
-    return {
+    found: dict[str, Parameter] = {
         "id": run.id,
         "worker": run.worker,
         "mode": run.mode,
@@ -47,3 +47,6 @@ def _batch(run: BatchRun) -> dict[str, Parameter]:
         "start": to_s(run.start_ns),
         "finish": to_s(run.finish_ns),
     }
+    if run.resumed:
+        found["resumed"] = ";".join(f"{mode}:{count}" for mode, count in run.resumed)
+    return found

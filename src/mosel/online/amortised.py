@@ -18,6 +18,7 @@ from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
 from mosel.online.unsure import Held
 from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
+from mosel.solve.escalation import cover_ns
 from mosel.solve.joint import Classes, Menu
 from mosel.solve.large import LargeJobs, Mixes
 
@@ -93,6 +94,19 @@ class Amortised:
             self._ranges[key] = self._append(self._frontier(table, bucket, mask, requests), table, bucket)
         low, high = self._ranges[key]
         return low + cheapest_reaching(self._frontiers[*key, True], needed), high
+
+    def full_ns(self, live: LiveJob) -> float:
+        """Return how much work a job is at its most accurate.
+
+        With cascades it is half-way between theirs and that of single modes: half of what they save goes to
+        accuracy (`policies/joint.py`), the rest stays free for bursts.
+        """
+        high = live.shared[1]
+        wide_ns = self.work_ns(high - 1)
+        if not live.table.cascades or live.escalates:
+            return wide_ns
+        single = self._frontier(live.table, live.bucket, live.mask, len(live.waiting), wide=False)
+        return (wide_ns + float(single.latency_ns[-1])) / 2
 
     def saved_ns(self, live: LiveJob) -> int:
         """Return how much less work a job's cheapest option is than the cheapest in single modes.
@@ -235,6 +249,15 @@ def _classes(owners: list[tuple[ModelTable, int, int]]) -> Classes:
     for kind, (table, column, bucket) in enumerate(owners):
         costs = np.ascontiguousarray(table.shared_ns[column, bucket])
         latency[kind, : len(costs)] = costs
-        cover[kind] = cheapest_batches(costs, COVERED)[0]
+        cover[kind] = _cover(table, column, bucket)
         unit[kind] = table.unit_ns(column, bucket)
     return Classes(latency, cover, unit)
+
+
+def _cover(table: ModelTable, column: int, bucket: int) -> NDArray[np.int64]:
+    """What 0.. requests cost; of a cascade in the mean, both stages."""
+    cascade = table.cascade(column)
+    if cascade is None:
+        return cheapest_batches(np.ascontiguousarray(table.shared_ns[column, bucket]), COVERED)[0]
+    first_ns, last_ns = (table.latency_ns[mode, bucket] for mode in (cascade.first, cascade.last))
+    return cover_ns(first_ns, last_ns, cascade.escalated, COVERED)

@@ -208,9 +208,10 @@ class LiveJob:
         return taken
 
 
-def run_of(batch: Batch, start_ns: int, finish_ns: int) -> BatchRun:
-    """Return a batch that is done as receipts show it."""
-    return BatchRun(batch.id, batch.worker, batch.mode, batch.size, start_ns, finish_ns)
+def run_of(batch: Batch, start_ns: int, finish_ns: int, *, whole: bool = False) -> BatchRun:
+    """Return a batch that is done as receipts show it; `whole` if it resumed nothing, though it was to."""
+    resumed = () if whole else batch.picked_up
+    return BatchRun(batch.id, batch.worker, batch.mode, batch.size, start_ns, finish_ns, resumed=resumed)
 
 
 def _rest(strategy: Strategy | None, mode: int, count: int, table: ModelTable, bucket: int) -> Strategy | None:

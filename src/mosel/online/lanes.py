@@ -35,10 +35,9 @@ def row_of(lane: Lane, progress: Progress) -> int | None:
 
 def note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
     """Let a lane's demand include a job; so many workers are up."""
-    low, high = side.shared
-    work_ns = lane.kind.amortised.work_ns
+    amortised = lane.kind.amortised
     worth = side.job.requests * side.job.weight
-    least_ns, full_ns = float(work_ns(low)), float(work_ns(high - 1))
+    least_ns, full_ns = float(amortised.work_ns(side.shared[0])), float(amortised.full_ns(side))
     cost_ns = least_ns / worth if worth > 0 else math.inf
     slo_ns = side.job.deadline_ns - side.job.arrival_ns
     lane.demand.observe(now_ns, cost_ns, least_ns, full_ns, slo_ns, workers)

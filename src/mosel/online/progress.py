@@ -108,9 +108,9 @@ class Progress:
         """Note that these requests, which were with a worker, are done; perhaps none: all may be corrupt."""
         self.running -= len(requests)
         if requests:
-            self.runs.append(
-                BatchRun(run.id, run.worker, run.mode, run.size, run.start_ns, run.finish_ns, len(requests))
-            )
+            count = len(requests)
+            told = run.id, run.worker, run.mode, run.size, run.start_ns, run.finish_ns, count, run.resumed
+            self.runs.append(BatchRun(*told))
 
     def keep(self, request: int, held: Held) -> None:
         """Note that a request that ran is unsure, though it has an answer.

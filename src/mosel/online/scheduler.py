@@ -194,7 +194,7 @@ class Scheduler:
         assert sent.start_ns is not None
         if not (event.fits or event.whole):
             self._learn(sent, event.took_ns, now_ns)
-        run = run_of(sent.batch, sent.start_ns, now_ns)
+        run = run_of(sent.batch, sent.start_ns, now_ns, whole=event.whole)
         for live, part in self._parts(sent):
             undone = {c.request: c for c in event.undone if c.job == live.job.id} if event.undone else {}
             done = [r for r in part.requests if r not in undone] if undone else part.requests

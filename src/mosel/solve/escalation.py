@@ -4,7 +4,10 @@ Of `size` requests a binomial number is unsure. All functions take the latencies
 shape (sizes + 1,), indexed by batch size, with `UNAVAILABLE` where there is none.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.stats import binom
 
@@ -32,11 +35,35 @@ def shared_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
     return _added(first_ns, np.arange(len(first_ns), dtype=np.float64) * escalated * unit)
 
 
+def cover_ns(first_ns: Ints, last_ns: Ints, escalated: float, most: int) -> Ints:
+    """Return what 0..`most` requests cost in the mean, if the unsure ones among them share batches.
+
+    Few requests have few unsure ones, whose batches are as small: that is what `shared_ns` leaves out.
+    """
+    first, last = (cheapest_batches(np.ascontiguousarray(each), most)[0] for each in (first_ns, last_ns))
+    found: Ints = np.rint(first + _means(last, escalated)).astype(np.int64)
+    return found
+
+
 def safe_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
     """Return what each batch size takes at most in a share `SAFE` of cases, and if one request is unsure."""
     cost = cheapest_batches(last_ns, len(first_ns) - 1)[0]
     more = [cost[max(1, _quantile(size, escalated))] if size else 0 for size in range(len(first_ns))]
     return _added(first_ns, np.array(more, np.float64))
+
+
+@njit(cache=True)
+def _means(cost: Any, chance: float) -> Any:
+    """Return, for 0.. requests, the mean cost of those of them that are unsure."""
+    most = len(cost) - 1
+    given = cost.astype(np.float64)  # the mean if so many are unsure already
+    means = np.empty(most + 1)
+    means[0] = given[0]
+    for more in range(1, most + 1):
+        for unsure in range(most + 1 - more):
+            given[unsure] += chance * (given[unsure + 1] - given[unsure])
+        means[more] = given[0]
+    return means
 
 
 def _shares(size: int, escalated: float) -> Floats:

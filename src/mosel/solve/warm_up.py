@@ -4,6 +4,7 @@ import numpy as np
 
 from mosel.solve.assign import Options, Search, keep_feasible
 from mosel.solve.cover import cheapest_batches, frontiers
+from mosel.solve.escalation import cover_ns
 from mosel.solve.joint import Care, Classes, Menu, Queue, choose
 from mosel.solve.large import LargeJobs
 from mosel.solve.line_up import Batches, ends_alone
@@ -25,6 +26,7 @@ def warm_up() -> None:
     frozen.setflags(write=False)
     keep_feasible(frozen, budget[: len(front)])
     cheapest_batches(frozen, 2)
+    cover_ns(latency[0], latency[1], 0.1, 2)
     ends_alone(np.zeros(1, np.int64), Batches.of([[1, 2]]))
     _warm_up_joint()
 

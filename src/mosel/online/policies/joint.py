@@ -96,8 +96,7 @@ def _plain(view: View) -> Choice | None:
 
 def _careful(view: View) -> Choice:
     light = _light(view)
-    ease = 0.0 if view.amortised.cascades else _lull(view)  # with cascades it is the second look that spares
-    care = _care(RESTORE_RESERVE + BUSY_RESERVE * (1 - light), ease)
+    care = _care(RESTORE_RESERVE + BUSY_RESERVE * (1 - light), _lull(view))
     queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
 
     def again(queue: Queue) -> Choice:

@@ -36,7 +36,7 @@ from mosel.online.policies.base import Decision, View
 from mosel.online.scheduler import Scheduler
 from mosel.online.tables import ModelTable
 from mosel.solve.assign import Options, Search, greedy
-from mosel.solve.cover import cheapest_reaching
+from mosel.solve.reaching import cheapest_reaching
 from mosel.solve.warm_up import warm_up
 
 DOCS = Path(__file__).parent.parent / "docs"

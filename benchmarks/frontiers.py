@@ -26,8 +26,9 @@ from rich.table import Table
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.core.files import read_bytes, write_atomic
-from mosel.solve.cover import cheapest_reaching, frontiers
+from mosel.solve.cover import frontiers
 from mosel.solve.large import LargeJobs
+from mosel.solve.reaching import cheapest_reaching
 from mosel.solve.warm_up import warm_up
 
 DOCS = Path(__file__).parent.parent / "docs"

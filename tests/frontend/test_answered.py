@@ -10,14 +10,8 @@ from mosel.core.errors import GoneError, InputError
 from mosel.core.states import Reason, State
 from mosel.core.tables import Profile
 from mosel.core.types import Batch, Job, Part, Receipt
-from mosel.frontend.answered import (
-    FEEDBACK_LIMIT_BYTES,
-    ID_LIMIT,
-    Answered,
-    FeedbackBody,
-    counted,
-    decode_feedback,
-)
+from mosel.frontend.answered import ID_LIMIT, Answered, counted
+from mosel.frontend.feedback_body import FEEDBACK_LIMIT_BYTES, FeedbackBody, decode_feedback
 from mosel.frontend.http import HttpApp
 from mosel.frontend.instant import Inputs, InstantEngine, zeros
 from mosel.frontend.keys import Keys

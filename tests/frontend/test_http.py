@@ -17,7 +17,7 @@ from mosel.models.base import Model
 from mosel.online.answers import Answer, Live, Snapshot, Tell
 from mosel.online.decisions import Decisions
 from mosel.online.serving import ServedModel
-from mosel.online.tensors import JobTensors
+from mosel.online.tensors import Declared, JobTensors
 from tests.frontend.asgi_client import WAVE, Client, get, infer
 
 
@@ -247,7 +247,7 @@ class SlowEngine(InstantEngine):
     def hand_in(self, job: Job, inputs: Inputs, tell: Tell) -> Live | None:
         """Take it, and no more."""
         self.waiting.set()
-        return Live(job, JobTensors(job, self._model, inputs), tell)
+        return Live(job, JobTensors(job, Declared(self._model), inputs), tell)
 
     def withdraw(self, live: Live) -> None:
         """Take down that it was cancelled."""

@@ -17,7 +17,7 @@ from mosel.frontend.service import Service
 from mosel.models.base import Model
 from mosel.online.answers import Live, Tell
 from mosel.online.serving import ServedModel
-from mosel.online.tensors import JobTensors
+from mosel.online.tensors import Declared, JobTensors
 
 
 class Later(InstantEngine):
@@ -30,7 +30,7 @@ class Later(InstantEngine):
 
     def hand_in(self, job: Job, inputs: Mapping[str, NDArray[Any]], tell: Tell) -> Live:
         """Keep the job."""
-        live = Live(job, JobTensors(job, self._model, inputs), tell)
+        live = Live(job, JobTensors(job, Declared(self._model), inputs), tell)
         self._live.append((live, inputs))
         return live
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from mosel.core.clock import monotonic_ns
 from mosel.core.errors import ExecutionError, ModelError
 from mosel.models.base import Modality, Model, Tensor
-from mosel.online.execution import DETAIL_LIMIT, Execution, Result, Task, one_line
+from mosel.online.execution import DETAIL_LIMIT, Execution, one_line
+from mosel.online.tasks import Result, Task
 from mosel.online.wire import ServedMode, Start, Undone, WorkerModel
-from mosel.runtime.calls import Call, NumpyBackend, Ran, Staged
+from mosel.runtime.calls import Call, Ran, Staged
+from mosel.runtime.on_host import NumpyBackend
 
 Array = NDArray[Any]
 
@@ -189,7 +191,7 @@ def test_a_device_that_is_lost_is_no_failure_of_the_batch(
     def lost(_: object) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    monkeypatch.setattr("mosel.runtime.calls.NumpyBackend.recover", lost)
+    monkeypatch.setattr("mosel.runtime.on_host.NumpyBackend.recover", lost)
     with pytest.raises(RuntimeError, match="device-side assert"):
         run(execution, ("plain",), plain=[column(13)])
 

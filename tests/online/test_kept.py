@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mosel.models.base import Modality, Model, Tensor
-from mosel.online.execution import Execution, Result, Task
+from mosel.online.execution import Execution
 from mosel.online.kept import Holders, KeptFeatures
+from mosel.online.tasks import Result, Task
 from mosel.online.wire import ServedMode, Start, WorkerModel
 
 NAMES = ("text", "audio")

@@ -1,8 +1,11 @@
 import asyncio
 
+import pytest
+
+from mosel.core.types import Batch, Part
 from mosel.online import virtual, wire
 from mosel.online.channel import Outputs, Work, WorkerState
-from mosel.online.watched_channel import Patience, WatchedChannel
+from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
 
 class Stuck:
@@ -59,3 +62,60 @@ def test_a_stop_that_comes_while_a_stuck_worker_is_ended_waits_for_its_end() -> 
 
     for after_s in (0.0, 1.0, 2.05, 2.5, 2.95, 3.1, 4.0, 5.5):
         assert not virtual.run(left_over(after_s))
+
+
+def batch(number: int) -> Batch:
+    """Return a batch whose limit is `Patience.hang_least_s`."""
+    return Batch(number, 0, "m", "a", 0, (Part("j", (0,)),), 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("answered_s", "killed"),
+    [
+        ([], [(10.0, 0)]),
+        ([4.0], [(14.0, 1)]),
+        ([4.0, 8.0, 12.0], [(22.0, 3)]),
+        ([9.0, 18.0], [(28.0, 2)]),
+    ],
+)
+def test_a_batch_that_is_not_answered_within_its_limit_is_the_end_of_its_worker(
+    answered_s: list[float], killed: list[tuple[float, int]]
+) -> None:
+    """It counts from when it came to the head of what the worker holds, however many were answered before."""
+    found: list[tuple[float, int]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def kill(why: str) -> None:
+            found.append((round(loop.time() - began_s, 2), int(why.split()[1])))
+
+        watch = HangWatch(Patience(hang_least_s=10.0), kill)
+        began_s = loop.time()
+        watch.watch(batch(0))
+        for number, at_s in enumerate(answered_s):
+            await asyncio.sleep(began_s + at_s - loop.time())
+            watch.watch(batch(number + 1))
+        await asyncio.sleep(30)
+        watch.end()
+
+    virtual.run(main())
+    assert found == killed
+
+
+def test_a_worker_that_holds_nothing_does_not_hang() -> None:
+    """Once its last batch is answered it may wait for the next for ever; so may one that has ended."""
+    found: list[str] = []
+
+    async def main() -> None:
+        watch = HangWatch(Patience(hang_least_s=10.0), found.append)
+        watch.watch(batch(0))
+        await asyncio.sleep(1)
+        watch.watch(None)
+        await asyncio.sleep(60)
+        watch.watch(batch(1))
+        watch.end()
+        await asyncio.sleep(60)
+
+    virtual.run(main())
+    assert not found

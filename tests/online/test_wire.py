@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosel.core.errors import ExecutionError
-from mosel.online import wire
+from mosel.online import frames, wire
 from mosel.online.tensor_layout import TensorLayout
 
 MESSAGES: list[wire.ToWorker | wire.FromWorker] = [
@@ -25,7 +25,7 @@ MESSAGES: list[wire.ToWorker | wire.FromWorker] = [
 def test_messages_come_out_as_they_went_in(message: wire.ToWorker | wire.FromWorker) -> None:
     """Every message survives being framed, unframed and decoded by the side that it is for."""
     decoder = wire.to_worker if isinstance(message, wire.Start | wire.Run) else wire.from_worker
-    [raw] = wire.Unframer().feed(wire.frame(message))
+    [raw] = frames.Unframer().feed(wire.frame(message))
     assert decoder.decode(raw) == message
 
 
@@ -35,7 +35,7 @@ def test_however_the_stream_is_chopped_the_messages_are_the_same(
 ) -> None:
     """Messages do not depend on how the bytes arrive."""
     stream = b"".join(map(wire.frame, messages))
-    unframer, found, start = wire.Unframer(), list[bytes](), 0
+    unframer, found, start = frames.Unframer(), list[bytes](), 0
     for size in (*cuts, len(stream) + 1):
         found += unframer.feed(stream[start : start + size])
         start += size
@@ -45,7 +45,7 @@ def test_however_the_stream_is_chopped_the_messages_are_the_same(
 def test_a_length_beyond_the_limit_is_refused_before_it_is_read() -> None:
     """A damaged stream does not make the reader wait for gigabytes."""
     with pytest.raises(ExecutionError, match="stream is damaged"):
-        list(wire.Unframer().feed((wire.MESSAGE_LIMIT_BYTES + 1).to_bytes(4, "little")))
+        frames.Unframer().feed((frames.MESSAGE_LIMIT_BYTES + 1).to_bytes(4, "little"))
 
 
 def test_a_message_of_the_other_side_is_not_understood() -> None:

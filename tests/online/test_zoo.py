@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mosel.models.base import Model, Samples
 from mosel.models.registry import find
-from mosel.online.execution import Execution, Task
+from mosel.online.execution import Execution
+from mosel.online.tasks import Task
 from mosel.online.wire import ServedMode, Start, WorkerModel
 
 MODELS = {"tvlt-small": "audio", "vilt-small": "image", "selfmm-small": "video"}

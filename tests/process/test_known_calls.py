@@ -20,7 +20,7 @@ from mosel.frontend.service import Service
 from mosel.models.base import Modality, Model, Tensor
 from mosel.online.answers import Live, Tell
 from mosel.online.serving import ServedModel
-from mosel.online.tensors import JobTensors
+from mosel.online.tensors import Declared, JobTensors
 from tests.process.test_connection import PROFILE
 
 pytestmark = pytest.mark.process
@@ -51,7 +51,7 @@ class Engine(InstantEngine):
             return super().hand_in(job, inputs, tell)
         self.kept.append((job, inputs, tell))
         self.handed_in.set()
-        return Live(job, JobTensors(job, MODEL, inputs), tell)
+        return Live(job, JobTensors(job, Declared(MODEL), inputs), tell)
 
     def withdraw(self, live: Live) -> None:
         """Note it."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mosel.online import wire
+from mosel.online.frames import Unframer
 from mosel.online.serving import EngineConfig, ServedModel, start_message
 from mosel.online.slab import Slab
 from tests.process import served_models
@@ -30,7 +31,7 @@ class Peer:
         command = [sys.executable, "-m", "mosel.online.worker", *map(str, handles)]
         self.process = subprocess.Popen(command, pass_fds=handles, stderr=subprocess.PIPE)
         theirs.close()
-        self._unframer = wire.Unframer()
+        self._unframer = Unframer()
         self._messages: list[wire.FromWorker] = []
 
     def tell(self, message: wire.ToWorker) -> None:

@@ -72,7 +72,7 @@ def doubling(recorder: FakeRecorder) -> Call:
         recorder.clock_ns += LAUNCHED_NS
         return left * 2
 
-    return Call(function, (IN,), (OUT,), "model 'doubling' in mode left at batch 2")
+    return Call(function, (IN,), (OUT,), "model 'doubling' in mode left", 2)
 
 
 def batch(requests: int = 2, length: int = 1) -> Mapping[str, Any]:

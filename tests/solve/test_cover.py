@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from mosel.core.arrays import UNAVAILABLE
-from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
+from mosel.solve.cover import Frontier, cheapest_batches, frontiers
+from mosel.solve.reaching import cheapest_reaching
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosel.core.arrays import UNAVAILABLE
-from mosel.solve.cover import Floats, Frontier, Ints, cheapest_reaching, frontiers
+from mosel.solve.cover import Floats, Frontier, Ints, frontiers
 from mosel.solve.large import FILLED_UP_TO, MOST_POINTS, STEPS, LargeJobs, Mixes
+from mosel.solve.reaching import cheapest_reaching
 from tests.solve.test_cover import assert_attained, curved
 
 

@@ -46,3 +46,8 @@ def resumptions(profile: Profile) -> dict[tuple[str, str], NDArray[np.int64]]:
 def accuracies(profile: Profile) -> NDArray[np.float64]:
     """Return the accuracy of every mode, of shape (modes,)."""
     return np.array([mode.accuracy for mode in profile.modes], np.float64)
+
+
+def least_of(values: NDArray[np.int64]) -> int:
+    """Return the least of some values; of one it is itself, which spares numpy's way to it."""
+    return int(values.item(0) if len(values) == 1 else values.min())

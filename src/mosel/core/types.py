@@ -76,7 +76,7 @@ class Batch(Struct, frozen=True):
     @property
     def size(self) -> int:
         """How many requests the batch holds."""
-        return sum(len(part.requests) for part in self.parts)
+        return sum([len(part.requests) for part in self.parts])
 
     @property
     def fresh(self) -> int:

@@ -57,12 +57,13 @@ class Best:
 
     def _best(self, model: str, modalities: tuple[str, ...]) -> float:
         key = model, modalities
-        if key not in self._found:  # as many as a model's modalities have subsets
+        found = self._found.get(key)
+        if found is None:  # as many as a model's modalities have subsets
             held = frozenset(modalities)
-            self._found[key] = max(
+            found = self._found[key] = max(
                 (accuracy for mode, accuracy in self._modes[model] if not held or mode <= held), default=0.0
             )
-        return self._found[key]
+        return found
 
 
 def modes_by_accuracy(profile: Profile) -> tuple[str, ...]:

@@ -173,7 +173,7 @@ class Checker:
                 f"{', '.join(self._model.modality_names)}"
             )
         requests: int = inputs[0].array.shape[0]
-        if any(given.array.shape[0] != requests for given in inputs[1:]):
+        if len(inputs) > 1 and any(given.array.shape[0] != requests for given in inputs):
             counts = {given.name: given.array.shape[0] for given in inputs}
             listed = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise InputError(
@@ -226,21 +226,37 @@ def _names(tensors: tuple[Tensor, ...]) -> str:
 
 
 def _check_tensor(given: Input, modality: str, tensor: Tensor) -> None:
-    where = f"modality {modality!r}, input {tensor.name!r}"
     if given.datatype != tensor.datatype:
+        where = _where(modality, tensor)
         raise InputError(f"{where}: datatype is {given.datatype}; expected {tensor.datatype}")
-    shape = given.array.shape
-    limits = iter(tensor.limits)
-    fits = len(shape) == len(tensor.shape) + 1 and all(
-        1 <= size <= next(limits) if wanted == -1 else size == wanted
-        for size, wanted in zip(shape[1:], tensor.shape, strict=True)
-    )
-    if not fits:
-        raise InputError(f"{where}: shape is {list(shape)}; expected {_expected(tensor)}")
+    if not _fits(given.array.shape, tensor):
+        where = _where(modality, tensor)
+        raise InputError(f"{where}: shape is {list(given.array.shape)}; expected {_expected(tensor)}")
     if tensor.datatype == BYTES:
         most = max(map(len, given.array.reshape(-1).tolist()), default=0)
         if most > tensor.most_bytes:
+            where = _where(modality, tensor)
             raise InputError(f"{where}: a value has {most:,} bytes; expected at most {tensor.most_bytes:,}")
+
+
+def _fits(shape: tuple[int, ...], tensor: Tensor) -> bool:
+    """Whether an array of this shape, its first dimension requests, is what the tensor is declared as."""
+    declared, limits = tensor.shape, tensor.limits
+    if len(shape) != len(declared) + 1:
+        return False
+    variable = 0
+    for size, wanted in zip(shape[1:], declared, strict=True):
+        if wanted == -1:
+            if not 1 <= size <= limits[variable]:
+                return False
+            variable += 1
+        elif size != wanted:
+            return False
+    return True
+
+
+def _where(modality: str, tensor: Tensor) -> str:
+    return f"modality {modality!r}, input {tensor.name!r}"
 
 
 def _expected(tensor: Tensor) -> str:

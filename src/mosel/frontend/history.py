@@ -64,7 +64,7 @@ class History:
         self._now_ns = now_ns
         self._began_s = now_ns() // NS_PER_S
         self._seconds: deque[Second] = deque([Second(self._began_s)], SECONDS)
-        self._decided: deque[Decided] = deque(maxlen=DECISIONS)
+        self._decided: deque[tuple[Receipt, Choice]] = deque(maxlen=DECISIONS)
         self._live = 0
         self._arrived = 0
         self._ended = dict.fromkeys(OUTCOMES, 0)
@@ -87,7 +87,7 @@ class History:
     @property
     def decided(self) -> Iterable[Decided]:
         """The last jobs that have their outcome, the latest first."""
-        return reversed(self._decided)
+        return [Decided(*one) for one in reversed(self._decided)]
 
     def since(self, second: int) -> list[Second]:
         """Return what is kept of `second` and those after it; the last is still under way."""
@@ -107,7 +107,7 @@ class History:
         now, requests = self._now(), receipt.job.requests
         self._live -= 1
         self._ended[receipt.outcome] += requests
-        self._decided.append(Decided(receipt, choice))
+        self._decided.append((receipt, choice))
         now.ended[receipt.outcome] += requests
         for mode, count in receipt.modes:
             now.ran[mode] = now.ran.get(mode, 0) + count
@@ -123,7 +123,10 @@ class History:
     def _now(self) -> Second:
         """Return the second under way; fill in those in which nothing happened."""
         at_s = self._now_ns() // NS_PER_S
-        last_s = self._seconds[-1].at_s
+        last = self._seconds[-1]
+        last_s = last.at_s
+        if at_s <= last_s:
+            return last
         for missing_s in range(max(last_s + 1, at_s - SECONDS + 1), at_s + 1):
             self._seconds.append(Second(missing_s, self._live))
         return self._seconds[-1]

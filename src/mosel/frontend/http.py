@@ -14,10 +14,10 @@ from starlette.types import Message, Receive, Scope, Send
 from mosel.core.errors import MoselError
 from mosel.core.states import State
 from mosel.frontend import codes, protocol
-from mosel.frontend.answered import decode_feedback
 from mosel.frontend.bodies import ClientGoneError
 from mosel.frontend.calls import Call, of_tenant
 from mosel.frontend.codes import Refusal
+from mosel.frontend.feedback_body import decode_feedback
 from mosel.frontend.heads import (
     KNOWN_MOST,
     Head,

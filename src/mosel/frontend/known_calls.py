@@ -42,6 +42,8 @@ class KnownCalls(HttpToolsProtocol):
         self._early = b""
         self._last = False
         self._quiet_since_s = 0.0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._status, self._beginning = 0, b""
         self._idle: asyncio.TimerHandle | None = None
 
     @abstractmethod
@@ -190,8 +192,8 @@ class KnownCalls(HttpToolsProtocol):
             self.loop.call_soon(self._go_on)
 
     def _write(self, reply: Reply) -> None:
-        lines = [STATUS_LINE[reply.status]]
-        for name, value in (*self.server_state.default_headers, *reply.headers):
+        lines = [self._begun(reply.status)]
+        for name, value in reply.headers:
             lines += (name, b": ", value, b"\r\n")
         lines.append(b"connection: close\r\n\r\n" if self._last else b"\r\n")
         if len(reply.content) <= APART_BYTES:
@@ -200,6 +202,15 @@ class KnownCalls(HttpToolsProtocol):
         else:
             self.transport.write(b"".join(lines))
             self.transport.write(reply.content)
+
+    def _begun(self, status: int) -> bytes:
+        """Return how a reply begins: the same for all within a second, after which the date is another."""
+        headers = self.server_state.default_headers
+        if headers is not self._headers or status != self._status:
+            self._headers, self._status = headers, status
+            lines = [b"%s: %s\r\n" % header for header in headers]
+            self._beginning = b"".join([STATUS_LINE[status], *lines])
+        return self._beginning
 
     def _go_on(self) -> None:
         early, self._early = self._early, b""

@@ -6,8 +6,6 @@ in `core/types.py`; `docs/formats.md` lists them for clients.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 from mosel.core.clock import NS_PER_MS
@@ -28,18 +26,22 @@ TENANT_LIMIT = 256
 NS_PER_US = 1_000
 
 
-@dataclass(frozen=True)
 class Defaults:
-    """What holds where a request says nothing: the model's SLOs, and each tenant's weight (others have 1)."""
+    """What holds where a request says nothing: the model's SLOs, and each tenant's weight (others have 1).
 
-    accuracy_slo: float
-    latency_slo_s: float
-    tenants: Mapping[str, float] = field(default_factory=dict)
+    Attributes:
+        wishes: what a request that says nothing at all asks for.
+    """
 
-    @cached_property
-    def wishes(self) -> "Wishes":
-        """What a request that says nothing at all asks for."""
-        return _read({}, self)
+    __slots__ = ("accuracy_slo", "latency_slo_s", "tenants", "wishes")
+
+    def __init__(
+        self, accuracy_slo: float, latency_slo_s: float, tenants: Mapping[str, float] | None = None
+    ) -> None:
+        self.accuracy_slo = accuracy_slo
+        self.latency_slo_s = latency_slo_s
+        self.tenants = tenants or {}
+        self.wishes = _read({}, self)
 
 
 class Wishes(NamedTuple):

@@ -15,7 +15,7 @@ from mosel.core.clock import to_s
 from mosel.core.errors import ExecutionError, RefusedError, UnknownModelError
 from mosel.core.states import Reason, State
 from mosel.core.types import Job, Receipt
-from mosel.frontend.answered import Answered, FeedbackBody
+from mosel.frontend.answered import Answered
 from mosel.frontend.best import Best, Choice, modes_by_accuracy
 from mosel.frontend.bodies import Bodies
 from mosel.frontend.calls import Call
@@ -23,6 +23,7 @@ from mosel.frontend.checks import Checked, Checker, Limits
 from mosel.frontend.configuration import configuration
 from mosel.frontend.dashboard.state import state
 from mosel.frontend.endings import Ended, Watcher
+from mosel.frontend.feedback_body import FeedbackBody
 from mosel.frontend.history import History
 from mosel.frontend.metadata import metadata
 from mosel.frontend.metrics import Metrics

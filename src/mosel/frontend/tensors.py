@@ -40,7 +40,7 @@ def check_counts(tensors: Iterable[Declared]) -> None:
     Raises:
         InputError: they have.
     """
-    count = sum(math.prod(tensor.shape) for tensor in tensors if tensor.datatype == BYTES)
+    count = sum([math.prod(tensor.shape) for tensor in tensors if tensor.datatype == BYTES])
     if count > MOST_BYTES_VALUES:
         raise InputError(
             f"the inputs have {count:,} values of BYTES; expected at most {MOST_BYTES_VALUES:,} in one call"
@@ -140,12 +140,14 @@ def _shaped(array: NDArray[Any], tensor: Declared) -> NDArray[Any]:
 
 
 def _dtype_of(tensor: Declared) -> np.dtype[Any]:
-    if tensor.datatype not in DATATYPES:
+    found = _DTYPES.get(tensor.datatype)
+    if found is None:
         raise InputError(
             f"input {tensor.name!r}: datatype {tensor.datatype!r}; expected one of {', '.join(DATATYPES)}"
         )
-    return np.dtype(DATATYPES[tensor.datatype])
+    return found
 
 
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(held_as) for name, held_as in DATATYPES.items()}
 _KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu", "O": "O"}
 _WORDS = {"b": "true and false", "i": "whole numbers", "u": "whole numbers", "f": "numbers", "O": "bytes"}

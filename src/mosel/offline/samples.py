@@ -13,7 +13,7 @@ from mosel.core.clock import monotonic_ns, to_s
 from mosel.core.errors import ModelError
 from mosel.models.base import BYTES, Modality, Model, Samples, Tensor
 from mosel.offline.settings import Column
-from mosel.runtime.calls import shape_problem
+from mosel.runtime.on_host import shape_problem
 from mosel.runtime.padding import blank, repeated
 from mosel.runtime.runner import prepare
 

@@ -17,10 +17,11 @@ from mosel.online.growing import Growing
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import ModelTable
 from mosel.online.unsure import Held
-from mosel.solve.cover import Frontier, cheapest_batches, cheapest_reaching, frontiers
+from mosel.solve.cover import Frontier, cheapest_batches, frontiers
 from mosel.solve.escalation import cover_ns
 from mosel.solve.joint import Classes, Menu
 from mosel.solve.large import LargeJobs, Mixes
+from mosel.solve.reaching import cheapest_reaching
 
 STEPS = 16
 """Among how many numbers of escalations a large job can choose."""
@@ -30,10 +31,15 @@ COVERED = 512
 
 
 class Amortised:
-    """Classes and options of all models of one scheduler, as flat arrays that grow as job sizes appear."""
+    """Classes and options of all models of one scheduler, as flat arrays that grow as job sizes appear.
+
+    Attributes:
+        cascades: whether any model has cascades.
+    """
 
     def __init__(self, tables: Iterable[ModelTable]) -> None:
         self._tables = tuple(tables)
+        self.cascades = any(bool(table.cascades) for table in self._tables)
         self.rebuild()
         for table in self._tables:  # no job should wait until these are found
             for bucket in range(table.latency_ns.shape[1]):
@@ -55,24 +61,30 @@ class Amortised:
         self._work, self._accuracy = Growing(np.int64), Growing(np.float64)
         self._first, self._kinds, self._requests = Growing(np.int64), Growing(np.int64), Growing(np.int64)
         self._first.extend([0])
+        self._menu: Menu | None = None
         self._covers: dict[tuple[str, int, int, bool], list[Frontier]] = {}
         self._large: dict[tuple[str, int, int, bool], LargeJobs] = {}
 
     @property
-    def cascades(self) -> bool:
-        """Whether any model has cascades."""
-        return any(table.cascades for table in self._tables)
-
-    @property
     def menu(self) -> Menu:
         """All options that were asked for so far."""
-        columns = (self._work, self._accuracy, self._first, self._kinds, self._requests)
-        return Menu(*(column.values for column in columns))
+        if self._menu is None:
+            columns = (self._work, self._accuracy, self._first, self._kinds, self._requests)
+            self._menu = Menu(*[column.values for column in columns])
+        return self._menu
 
     def work_ns(self, option: int) -> int:
         """Return how much work an option is."""
         found: int = self._work.at(option)
         return found
+
+    def lone(self, option: int) -> int | None:
+        """Return the class of an option that is one request of one class; None if it is more."""
+        begin = self._first.at(option)
+        if self._first.at(option + 1) - begin != 1 or self._requests.at(begin) != 1:
+            return None
+        kind: int = self._kinds.at(begin)
+        return kind
 
     def owner(self, kind: int) -> tuple[ModelTable, int, int]:
         """Return the table, column and bucket of a class."""
@@ -212,7 +224,7 @@ class Amortised:
     def _extend(self, options: Iterable[tuple[Mapping[int, int], int, float]]) -> tuple[int, int]:
         """Add options of (requests by class, work, accuracy) to the menu; returns where they stand."""
         low, pairs = len(self._work), len(self._kinds)
-        found = list(options)
+        found, self._menu = list(options), None
         self._work.extend([work_ns for _, work_ns, _ in found])
         self._accuracy.extend([accuracy for _, _, accuracy in found])
         self._first.extend(list(accumulate((len(counts) for counts, _, _ in found), initial=pairs))[1:])

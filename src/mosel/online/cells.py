@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import least_of
 from mosel.online.crew import Crew
 from mosel.online.demand import Demand
 from mosel.online.fairness import Fairness
@@ -224,7 +225,8 @@ class Cell:
         start_ns, up = int(free_ns[seat]), self.crew.up
         alike = len(self.lanes) == 1
         if alike and not self.resuming:
-            return self._view(seat, now_ns, start_ns, np.sort(free_ns[up]), lane.queue)
+            own_ns = free_ns if len(free_ns) == 1 else np.sort(free_ns[up])  # a worker that decides is up
+            return self._view(seat, now_ns, start_ns, own_ns, lane.queue)
         rows = lane.queue.ints("last_ns") >= start_ns
         if not self._policy.drops or alike:
             rows = np.ones_like(rows)
@@ -313,9 +315,11 @@ class Cell:
         A job of one batch needs one of the lane's own workers; larger ones may count on all in the cell.
         """
         queue = self.lanes[number].queue
+        if not len(queue):
+            return []
         latest_ns = queue.ints("latest_ns")
         start_ns = self.crew.first_ns(now_ns, number if len(self.lanes) > 1 else None)
-        if not len(queue) or latest_ns.min() >= start_ns:
+        if least_of(latest_ns) >= start_ns:
             return []
         tight = np.flatnonzero(latest_ns < start_ns)
         free_ns, own = self.crew.free_ns(now_ns), self._seats(number)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import least_of
 from mosel.core.tables import Profile
 from mosel.online.cells import NEVER, Cell
 from mosel.online.fairness import Fairness
@@ -65,7 +66,7 @@ class Cells:
     @property
     def wake_ns(self) -> int | None:
         """When something has to happen in a cell although no event comes; None if never."""
-        wake_ns = int(self._wakes_ns.min())
+        wake_ns = least_of(self._wakes_ns)
         return wake_ns if wake_ns < NEVER else None
 
     def of(self, worker: int) -> Cell:

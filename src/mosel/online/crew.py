@@ -70,6 +70,8 @@ class Crew:
         """Return when the first worker that is up, or that of a lane, should be free; now if none is."""
         if self.idlers and lane is None:
             return now_ns
+        if len(self.members) == 1:
+            return max(self._ends_ns.item(0), now_ns) + int(self._behind_ns.item(0)) if self.up[0] else now_ns
         up = self.up if lane is None else self.up & (self.lanes == lane)
         free_ns = self.free_ns(now_ns)[up]
         return int(free_ns.min()) if len(free_ns) else now_ns

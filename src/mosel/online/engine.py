@@ -46,7 +46,7 @@ from mosel.online.events import (
 )
 from mosel.online.kept import Holders
 from mosel.online.serving import EngineConfig, ServedModel
-from mosel.online.tensors import JobTensors
+from mosel.online.tensors import Declared, JobTensors
 from mosel.online.turns import LONG_NS, Turns
 from mosel.solve.warm_up import warm_up
 
@@ -95,7 +95,7 @@ class Engine:
         config = config or EngineConfig()
         warm_up()
         self.now_ns = now_ns
-        self._models = {served.model.name: served.model for served in models}
+        self._models = {served.model.name: Declared(served.model) for served in models}
         self._modes = {served.model.name: serving.served_modes(served) for served in models}
         scheduler = scheduler or serving.scheduler_of(models, config)
         self._watchers: list[Callable[[Batch, int], None]] = []
@@ -113,8 +113,8 @@ class Engine:
         self._holders = Holders(self.staff.forget)
         self._unheard: Counter[int] = Counter()
         self._wake: asyncio.TimerHandle | None = None
-        self._taking = False
-        self._why_not = "it is starting"
+        self._wakes_ns = self._due_ns = 0
+        self._taking, self._why_not = False, "it is starting"
         self._idle, self._broken = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._failure: ExecutionError | None = None
@@ -192,7 +192,8 @@ class Engine:
         self._backlog.workers = self.staff.size
         self._backlog.add(job)
         live = self._live[job.id] = Live(job, tensors, tell)
-        self._idle.clear()
+        if len(self._live) == 1:
+            self._idle.clear()
         self._turns.tell(Arrived(job))
         return live
 
@@ -367,14 +368,20 @@ class Engine:
         live.tell(Answer(receipt, outputs))
 
     def _wake_at(self, at_ns: int) -> None:
-        if self._wake is not None:
+        """Tick at this time, and not before; the timer is set anew only where it would come too late."""
+        self._due_ns = at_ns
+        if self._wake is not None and self._wakes_ns > at_ns:
             self._wake.cancel()
-        delay_s = max(0.0, to_s(at_ns - self.now_ns()))
-        self._wake = asyncio.get_running_loop().call_later(delay_s, self._tick, at_ns)
+            self._wake = None
+        if self._wake is None:
+            self._wakes_ns = at_ns
+            delay_s = max(0.0, to_s(at_ns - self.now_ns()))
+            self._wake = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
-    def _tick(self, at_ns: int) -> None:
-        if self.now_ns() < at_ns:  # the loop's timers are coarser than the clock
-            self._wake_at(at_ns)
+    def _tick(self) -> None:
+        self._wake = None
+        if self.now_ns() < self._due_ns:  # put off meanwhile; or the loop's timers are coarser than the clock
+            self._wake_at(self._due_ns)
         else:
             self._tell(Tick())
 

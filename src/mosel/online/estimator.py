@@ -206,7 +206,9 @@ class Estimator:
 
     def _observe_ratio(self, model: str, mode: str, ratio: float) -> bool:
         """Take in a ratio; whether that of any mode of the model may be another now."""
-        overall = self._overall.setdefault(model, Ratio())
+        overall = self._overall.get(model)
+        if overall is None:
+            overall = self._overall[model] = Ratio()
         modes = self._modes.setdefault(model, {})
         seen_at = self._seen_at.setdefault(model, {})
         changed = overall.observe(ratio)
@@ -214,7 +216,10 @@ class Estimator:
             modes.pop(mode, None)
             changed = True
         seen_at[mode] = overall.count
-        changed |= modes.setdefault(mode, Ratio()).observe(ratio)
+        own = modes.get(mode)
+        if own is None:
+            own = modes[mode] = Ratio()
+        changed |= own.observe(ratio)
         return changed or overall.count - OUTDATED - 1 in seen_at.values()
 
     def _observe_miss(self, miss: Miss) -> None:

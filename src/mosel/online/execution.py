@@ -7,11 +7,10 @@ how, is `runtime/runner.py`'s business: the profiler measures the very same.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from mosel.models.base import Modality, Model
 from mosel.models.registry import find
 from mosel.online.kept import Features, KeptFeatures
 from mosel.online.rows import copied_row, joined_runs, picked, rows_between
+from mosel.online.tasks import Prepared, Result, Task
 from mosel.online.warming import WarmUp
 from mosel.online.wire import Start, Undone, WorkerModel
 from mosel.runtime.runner import CorruptInputError, Ran, Runner, Staged, prepare
@@ -34,55 +34,6 @@ DETAIL_LIMIT = 500
 """Characters of an error that travel in receipts and logs."""
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class Task(Struct, frozen=True):
-    """A batch to run.
-
-    `tensors` holds by arriving name one array (requests, *shape) per part, or, where nothing is to be prepared,
-    perhaps one array over all of them. Of a batch that is `judged`, the model's confidence is asked for.
-    `keep_below`, `first`, `resumes` and `parts` as in `wire.Run`.
-    """
-
-    model: str
-    modalities: tuple[str, ...]
-    precision: str
-    tensors: Mapping[str, Sequence[NDArray[Any]]]
-    judged: bool = False
-    keep_below: float | None = None
-    first: tuple[str, ...] = ()
-    resumes: tuple[bool, ...] = ()
-    parts: Sequence[tuple[str, Sequence[int]]] = ()
-
-
-class Prepared(Struct, frozen=True):
-    """A batch whose preparation is under way: for each preprocessed modality one future per part.
-
-    `features` are those that are kept of each request, in the order of the parts; nothing if of none. Where
-    they are of a whole part, there is no future for what they were made of. `staged` is there where batches are
-    copied to the device ahead; it holds None if this one could not be.
-    """
-
-    task: Task
-    arrays: Mapping[str, Sequence["Future[dict[str, NDArray[Any]]] | None"]]
-    features: Sequence[Features | None] = ()
-    staged: "Future[Staged | None] | None" = None
-
-
-class Result(Struct, frozen=True):
-    """What came of a batch: outputs of what ran and confidence in each, or `failure`, one line.
-
-    `fits`, `kept` and `whole` are as in `events.Finished`.
-    """
-
-    took_ns: int = 0
-    undone: tuple[Undone, ...] = ()
-    outputs: Mapping[str, NDArray[Any]] | None = None
-    failure: str | None = None
-    confidence: tuple[float, ...] = ()
-    fits: int = 0
-    kept: tuple[bool, ...] = ()
-    whole: bool = False
 
 
 class Execution:

@@ -15,7 +15,7 @@ from mosel.core.tables import Profile
 from mosel.core.types import ACCURACY_TOLERANCE, Job
 from mosel.online.tables import ModelTable
 from mosel.solve.cover import SHORTFALL
-from mosel.solve.line_up import idle_ns
+from mosel.solve.idle import idle_ns
 
 Profiles = Mapping[str, Profile]
 

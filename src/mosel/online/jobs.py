@@ -18,8 +18,9 @@ from mosel.online.covers import Covers
 from mosel.online.progress import MOST_FAULTS, Progress
 from mosel.online.tables import NO_STRATEGY, ModelTable, Strategy, point
 from mosel.online.unsure import Promise, Ways, in_line, options
-from mosel.solve.cover import SHORTFALL, Frontier, cheapest_reaching
-from mosel.solve.line_up import idle_ns
+from mosel.solve.cover import SHORTFALL, Frontier
+from mosel.solve.idle import idle_ns
+from mosel.solve.reaching import cheapest_reaching
 
 __all__ = ["MOST_FAULTS", "LiveJob", "Progress", "run_of"]
 

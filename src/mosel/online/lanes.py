@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import least_of
 from mosel.online.demand import Demand
 from mosel.online.jobs import LiveJob, Progress
 from mosel.online.kinds import Kind
@@ -51,7 +52,7 @@ def next_late_ns(queue: JobQueue, now_ns: int) -> int | None:
     last_ns = queue.ints("last_ns")
     if not len(last_ns):
         return None
-    first_ns = int(last_ns.min())
+    first_ns = least_of(last_ns)
     if first_ns < now_ns:
         last_ns = np.where(last_ns < now_ns, queue.ints("deadline_ns"), last_ns)
         first_ns = int(last_ns.min(initial=NEVER, where=last_ns >= now_ns))

@@ -15,6 +15,7 @@ from mosel.online import wire
 from mosel.online.channel import Report, Work, finished
 from mosel.online.child import Child
 from mosel.online.events import BatchFailed
+from mosel.online.frames import Unframer
 from mosel.online.slab import Slab
 from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
@@ -48,7 +49,7 @@ class _Life(asyncio.Protocol):
         self._start = start
         self._report = report
         self._transport: asyncio.Transport | None = None
-        self._unframer = wire.Unframer()
+        self._unframer = Unframer()
         self._slabs: list[Slab] = []
         self._free = deque(range(wire.SLOTS))
         self._held: deque[Batch] = deque()
@@ -83,7 +84,7 @@ class _Life(asyncio.Protocol):
 
     async def end(self, limit_s: float) -> None:
         """Close the socket, wait for the process to go, kill it if it stays, and free what it used."""
-        self._hang.watch(None)
+        self._hang.end()
         if self._transport is not None:
             self._transport.abort()
         await self.child.end(limit_s)

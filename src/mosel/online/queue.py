@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mosel.online.jobs import LiveJob
 from mosel.online.tables import Strategy
-from mosel.solve.line_up import idle_ns
+from mosel.solve.idle import idle_ns
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -19,9 +19,10 @@ from mosel.online import wire
 from mosel.online.autoscaling import Ask
 from mosel.online.channel import Channel, ChannelFactory, Report, Work, finished
 from mosel.online.events import BatchFailed
-from mosel.online.execution import Result, one_line
+from mosel.online.execution import one_line
 from mosel.online.ray_worker import RayWorker
 from mosel.online.serving import EngineConfig, Holdings, ServedModel, patience_of, start_message
+from mosel.online.tasks import Result
 from mosel.online.watched_channel import HangWatch, Patience, WatchedChannel
 
 try:
@@ -212,7 +213,7 @@ class _Life:
         """Kill the actor: it holds nothing that would have to be saved."""
         del limit_s
         self._over = True
-        self._hang.watch(None)
+        self._hang.end()
         if self._actor is not None:
             ray.kill(self._actor)
         for task in self._tasks:

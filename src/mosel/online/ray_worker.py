@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mosel.core.errors import UsageError
 from mosel.online import wire
-from mosel.online.execution import Execution, Result, Task, one_line
+from mosel.online.execution import Execution, one_line
+from mosel.online.tasks import Result, Task
 from mosel.runtime.device import pin
 
 log = logging.getLogger(__name__)

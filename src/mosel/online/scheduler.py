@@ -200,7 +200,8 @@ class Scheduler:
             done = [r for r in part.requests if r not in undone] if undone else part.requests
             live.progress.settle(done, run)
             kept = sent.kept(event, part.job) if event.kept else ()
-            self._stages.settle(live, done, sent.judged(event, part.job), kept, sent.batch.worker)
+            sure = sent.judged(event, part.job) if sent.batch.judged else {}
+            self._stages.settle(live, done, sure, kept, sent.batch.worker)
             if undone:
                 self._corrupt(live, sent.mode, tuple(undone), next(iter(undone.values())), now_ns)
             else:

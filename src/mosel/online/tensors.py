@@ -17,12 +17,29 @@ from mosel.runtime.padding import join, trimmed
 Arrays = Mapping[str, NDArray[Any]]
 
 
+class Declared:
+    """What one model's tensors are, found once for all of its jobs.
+
+    Attributes:
+        inputs: name and type of each, by modality.
+        names: of all modalities, in the model's order.
+        ragged: outputs with variable dimensions, by name.
+    """
+
+    __slots__ = ("inputs", "names", "ragged")
+
+    def __init__(self, model: Model) -> None:
+        self.names = model.modality_names
+        self.inputs = {m.name: [(t, np.dtype(t.dtype)) for t in m.inputs] for m in model.modalities}
+        self.ragged = {tensor.name: tensor for tensor in model.outputs if -1 in tensor.shape}
+
+
 class JobTensors:
     """Inputs and outputs of one job.
 
     Args:
         job: the job.
-        model: what serves it.
+        declared: what its model's tensors are.
         inputs: by tensor name, each of shape (requests, *shape), of the modalities that the job has.
 
     Raises:
@@ -31,18 +48,18 @@ class JobTensors:
 
     __slots__ = ("_inputs", "_job", "_parts", "_ragged")
 
-    def __init__(self, job: Job, model: Model, inputs: Arrays) -> None:
-        for modality in job.modalities or model.modality_names:
-            for tensor in model.modality(modality).inputs:
+    def __init__(self, job: Job, declared: Declared, inputs: Arrays) -> None:
+        for modality in job.modalities or declared.names:
+            for tensor, dtype in declared.inputs[modality]:
                 found = inputs.get(tensor.name)
-                if found is None or found.dtype != tensor.dtype or found.shape[:1] != (job.requests,):
+                if found is None or found.dtype != dtype or not found.ndim or len(found) != job.requests:
                     given = "none" if found is None else f"{found.dtype} of shape {found.shape}"
                     raise InputError(
                         f"job {job.id!r}: tensor {tensor.name!r} is {given}; "
                         f"expected {tensor.dtype} of shape {(job.requests, *tensor.shape)}"
                     )
         self._job = job
-        self._ragged = {tensor.name: tensor for tensor in model.outputs if -1 in tensor.shape}
+        self._ragged = declared.ragged
         self._inputs = inputs
         self._parts: list[tuple[Sequence[int], dict[str, NDArray[Any]]]] = []
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from mosel.core.types import Batch
 from mosel.online.channel import Report, Work, WorkerState, finished
 from mosel.online.events import BatchFailed, WorkerReady
-from mosel.online.execution import Execution, Result, Task, one_line
+from mosel.online.execution import Execution, one_line
+from mosel.online.tasks import Result, Task
 from mosel.online.wire import Start
 
 

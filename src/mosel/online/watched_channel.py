@@ -23,6 +23,9 @@ from mosel.online.events import WorkerLost, WorkerReady
 
 log = logging.getLogger(__name__)
 
+COARSE_S = 0.001
+"""By so much timers may be early."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -190,6 +193,8 @@ class WatchedChannel:
 class HangWatch:
     """Rule 3: kills a worker that does not answer the batch at the head of what it holds.
 
+    One timer serves many batches: it is set anew only where it would come too late, or came too early.
+
     Args:
         patience: how long a batch may take.
         kill: ends the worker; takes why.
@@ -198,16 +203,40 @@ class HangWatch:
     def __init__(self, patience: Patience, kill: Callable[[str], None]) -> None:
         self._patience = patience
         self._kill = kill
+        self._batch: Batch | None = None
+        self._limit_s = self._due_s = self._looks_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, batch: Batch | None) -> None:
         """Watch this batch from now on, and no other; None watches none."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._batch = batch
         if batch is not None:
             patience = self._patience
             slow_ns = max(batch.expected_ns, patience.p99_ns(batch))
-            limit_s = max(patience.hang_least_s, patience.hang_factor * to_s(slow_ns))
-            why = f"batch {batch.id} ({batch.mode}) was not answered within {limit_s:g} s"
-            self._timer = asyncio.get_running_loop().call_later(limit_s, self._kill, why)
+            self._limit_s = max(patience.hang_least_s, patience.hang_factor * to_s(slow_ns))
+            self._due_s = asyncio.get_running_loop().time() + self._limit_s
+            if self._timer is None or self._due_s < self._looks_s:
+                self._look_at(self._due_s)
+
+    def end(self) -> None:
+        """Watch nothing any more."""
+        self._batch = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_at(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_s = at_s
+        self._timer = asyncio.get_running_loop().call_at(at_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        batch = self._batch
+        if batch is None:
+            return
+        if asyncio.get_running_loop().time() + COARSE_S < self._due_s:
+            self._look_at(self._due_s)
+        else:
+            self._kill(f"batch {batch.id} ({batch.mode}) was not answered within {self._limit_s:g} s")

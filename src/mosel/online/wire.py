@@ -1,4 +1,4 @@
-"""What the engine and a worker say to each other: msgpack messages with a length in front, on a socket pair.
+"""What the engine and a worker say to each other: framed msgpack messages (`frames.py`) on a socket pair.
 
 The order of things:
 1. `Start` goes to the worker, once; `Ready` or `StartFailed` comes back.
@@ -11,21 +11,14 @@ The order of things:
 Tensors do not travel here; they stand in the slabs (`slab.py`).
 """
 
-from collections.abc import Iterator
-
 import msgspec
 
-from mosel.core.errors import ExecutionError
+from mosel.online.frames import framed
 from mosel.online.kept import LIMIT_BYTES, LIMIT_S
 from mosel.online.tensor_layout import TensorLayout
 
 SLOTS = 2
 """One batch running and one waiting."""
-
-MESSAGE_LIMIT_BYTES = 16 << 20
-"""A message names each job part of a batch, a few dozen bytes apiece; more than this is no message of ours."""
-
-_PREFIX_BYTES = 4
 
 
 class ServedMode(msgspec.Struct, frozen=True, array_like=True):
@@ -137,40 +130,9 @@ FromWorker = Ready | StartFailed | Done | Failed
 
 to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 from_worker: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:
     """Return a message as bytes with its length in front."""
-    body = _encoder.encode(message)
-    return len(body).to_bytes(_PREFIX_BYTES, "little") + body
-
-
-class Unframer:
-    """Cuts a stream of bytes into the messages that it carries, however it was chopped up on the way."""
-
-    __slots__ = ("_buffer",)
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take the next bytes of the stream and yield every message that is now complete.
-
-        Raises:
-            ExecutionError: a message claims to be longer than `MESSAGE_LIMIT_BYTES`.
-        """
-        self._buffer += data
-        while len(self._buffer) >= _PREFIX_BYTES:
-            length = int.from_bytes(self._buffer[:_PREFIX_BYTES], "little")
-            if length > MESSAGE_LIMIT_BYTES:
-                raise ExecutionError(
-                    f"a message of {length:,} bytes between engine and worker; expected at most "
-                    f"{MESSAGE_LIMIT_BYTES:,}: the stream is damaged and the worker has to be started anew"
-                )
-            end = _PREFIX_BYTES + length
-            if len(self._buffer) < end:
-                return
-            message = bytes(self._buffer[_PREFIX_BYTES:end])
-            del self._buffer[:end]
-            yield message
+    return framed(_encode(message))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from mosel.core.clock import monotonic_ns
 from mosel.core.errors import WrongOutputError
 from mosel.models.base import BYTES, BatchFunction, Tensor
-from mosel.runtime.calls import Call, Ran, Staged, bytes_output
+from mosel.runtime.calls import Call, Ran, Staged
+from mosel.runtime.on_host import bytes_output
 from mosel.runtime.padding import assemble
 
 Array = NDArray[Any]

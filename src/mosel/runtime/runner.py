@@ -21,12 +21,11 @@ from mosel.models.base import BatchFunction, Model, Tensor
 from mosel.runtime.calls import (
     Backend,
     Call,
-    NumpyBackend,
     Ran,
     Staged,
-    shape_problem,
 )
 from mosel.runtime.device import describe
+from mosel.runtime.on_host import NumpyBackend, shape_problem
 
 __all__ = ["CorruptInputError", "ModelFailedError", "Ran", "Runner", "Staged", "WrongOutputError", "prepare"]
 
@@ -69,6 +68,7 @@ class Runner:
         self._model = model
         self._backend = _backend(model, device, threads)
         self._functions = {precision: self._load(precision) for precision in precisions}
+        self._chosen: dict[tuple[str, ...], tuple[list[Tensor], str]] = {}
 
     @property
     def copies_ahead(self) -> bool:
@@ -127,11 +127,12 @@ class Runner:
         """
         call = self._call(modalities, precision, inputs, known, keep=keep)
         ran = self._guarded(self._backend.run, call, inputs, staged)
-        batch = _requests(call.tensors, inputs)
         for tensor in call.outputs:
-            problem = shape_problem(tensor, ran.outputs[tensor.name], batch)
+            problem = shape_problem(tensor, ran.outputs[tensor.name], call.batch)
             if problem:
                 raise WrongOutputError(f"{call.where}: gave output {problem}")
+        if not keep:
+            return ran
         kept = {
             tensor.name: ran.outputs.pop(tensor.name) for tensor in call.outputs[len(self._model.outputs) :]
         }
@@ -146,12 +147,22 @@ class Runner:
         *,
         keep: bool = False,
     ) -> Call:
-        tensors = self._tensors(modalities, known)
-        batch = _requests(tensors, inputs)
-        where = f"model {self._model.name!r} in mode {mode_name(modalities)} at batch {batch}"
-        new = [name for name in modalities if keep and name not in known]
-        features = [tensor for name in new for tensor in self._model.modality(name).features]
-        return Call(self._functions[precision], tensors, (*self._model.outputs, *features), where)
+        tensors, named = self._of(modalities)
+        if known:
+            tensors = self._tensors(modalities, known)
+        outputs = self._model.outputs
+        if keep:
+            new = [name for name in modalities if name not in known]
+            outputs += tuple([tensor for name in new for tensor in self._model.modality(name).features])
+        return Call(self._functions[precision], tensors, outputs, named, _requests(tensors, inputs))
+
+    def _of(self, modalities: tuple[str, ...]) -> tuple[list[Tensor], str]:
+        """Return what these modalities are made of, and how errors name the mode; found once."""
+        found = self._chosen.get(modalities)
+        if found is None:
+            where = f"model {self._model.name!r} in mode {mode_name(modalities)}"
+            found = self._chosen[modalities] = self._tensors(modalities), where
+        return found
 
     def _tensors(self, modalities: tuple[str, ...], known: Collection[str] = ()) -> list[Tensor]:
         chosen = [self._model.modality(name) for name in modalities]
@@ -195,7 +206,7 @@ def _backend(model: Model, device: str, threads: int) -> Backend:
 
 
 def _requests(tensors: Sequence[Tensor], inputs: Mapping[str, Sequence[Array]]) -> int:
-    return sum(len(part) for part in inputs[tensors[0].name])
+    return sum([len(part) for part in inputs[tensors[0].name]])
 
 
 def _lacked_memory(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ Both steps keep an optimum for every accuracy, because dropping a dominated part
 improve it. Latencies are integers, so ties are exact; accuracies that differ by less than `TIE` are equal.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
@@ -95,19 +94,6 @@ def cheapest_batches(latency_ns: Ints, largest: int) -> tuple[Ints, Ints]:
     """
     cost, last = _coin_change(latency_ns, largest)
     return cost, last
-
-
-def cheapest_reaching(frontier: Frontier, needed: float) -> int:
-    """Return the index of the first point whose accuracy sum is at least `needed`; its length if none is.
-
-    The last point may fall short by a little more than others, so that what is left of a strategy that just
-    reaches what is needed still does when its sum is rounded another way.
-    """
-    levels = frontier.levels
-    index = bisect_left(levels, needed - SHORTFALL) if needed == needed else len(levels)  # not a number
-    if index == len(levels) and index and levels[-1] >= needed - LAST_SHORTFALL:
-        return index - 1
-    return index
 
 
 def is_dominated(mode: int, accuracy: Floats, cost: Sequence[Ints]) -> bool:

@@ -66,15 +66,6 @@ def ends_alone(free_ns: Ints, batches: Batches, slow: Floats = ALIKE) -> Ints:
     return found
 
 
-def idle_ns(latency_ns: Sequence[int], workers: int) -> int:
-    """Return how long one job's batches take if so many workers, all alike, are idle."""
-    if workers == 1 or len(latency_ns) <= 1:
-        return sum(latency_ns)
-    if len(latency_ns) <= workers:
-        return max(latency_ns)
-    return int(ends_alone(np.zeros(workers, np.int64), Batches.of([latency_ns]))[0])
-
-
 @njit(cache=True, nogil=True)
 def _ends(free: Any, slow: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone: bool) -> Any:
     """When each job ends, −1 for those left out; the workers' times are put back after a job that was."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from mosel.core.build import is_compiled
@@ -17,7 +18,7 @@ from mosel.evaluation.results import Run, summarise
 from mosel.evaluation.simulate import Conditions, Simulated, simulate
 from mosel.evaluation.workload import Workload
 from mosel.online.policies import Options
-from mosel.online.policies.base import View
+from mosel.online.policies.base import BatchChoice, View
 from mosel.online.scheduler import Scheduler
 from mosel.solve.joint import Choice
 
@@ -208,3 +209,28 @@ def test_a_choice_without_care_is_the_one_that_would_be_made_with_it(
     assert quick.jobs == careful.jobs
     assert any(choice is not None for choice in found)
     assert load < 1 or any(choice is None for choice in found)
+
+
+@pytest.mark.skipif(is_compiled(), reason="compiled functions call each other, whatever stands in their place")
+@pytest.mark.parametrize("load", [0.3, 0.9, 1.5])
+def test_what_is_sent_of_a_lone_request_is_what_a_search_would_find(
+    load: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one request waits that can be served in one way only: the same batches, on time or late."""
+    module = importlib.import_module("mosel.online.policies.joint")
+    some = bursty(SINGLE, load, 6, 4).jobs
+    jobs = Workload(tuple(replace(job, requests=1) for job in some), ())
+    lone, found = module._lone, list[BatchChoice | None]()
+
+    def counted(view: View) -> BatchChoice | None:
+        found.append(lone(view))
+        return found[-1]
+
+    monkeypatch.setattr(module, "_lone", counted)
+    quick = run(SINGLE, jobs)
+    monkeypatch.setattr(module, "_lone", lambda _: None)
+    searched = run(SINGLE, jobs)
+    assert quick.batches == searched.batches
+    assert quick.jobs == searched.jobs
+    assert any(choice is not None for choice in found)
+    assert any(choice is None for choice in found)

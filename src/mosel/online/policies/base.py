@@ -204,6 +204,9 @@ class Policy:
 
 def capacity(free_ns: Ints, by_ns: Ints) -> Ints:
     """Return how much work workers that are free from `free_ns` (ascending) on can do by each time."""
+    if len(free_ns) == 1:
+        alone: Ints = np.maximum(by_ns - free_ns[0], 0)
+        return alone
     sums = np.concatenate(([0], np.cumsum(free_ns)))
     count = np.searchsorted(free_ns, by_ns)
     result: Ints = count * by_ns - sums[count]

@@ -10,6 +10,7 @@ arrivals would leave workers idle at full accuracy.
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.core.arrays import UNAVAILABLE
 from mosel.online.policies.base import BatchChoice, Decision, View, head_batch
 from mosel.online.policies.second_look import second_look
 from mosel.solve.joint import Care, Choice, Queue, choose
@@ -65,8 +66,29 @@ def joint(view: View) -> Decision:
         return Decision()
     if queue.faulty:  # what such a job takes down should be no other job
         return Decision(batch=_faulty(view))
+    if (alone := _lone(view)) is not None:
+        return Decision(batch=alone)
     chosen = _plain(view) or _careful(view)
     return Decision(batch=_batch(view, chosen) or _alone(view), answer=_answered(view, chosen))
+
+
+def _lone(view: View) -> BatchChoice | None:
+    """Return the batch where one request waits for one worker, can be served in one way only, and is in time.
+
+    It is what `choose` would return: there is nothing to be weighed.
+    """
+    queue, classes = view.queue, view.amortised.classes
+    if len(queue) != 1 or len(view.free_ns) != 1 or view.pools or view.fairness.on or view.amortised.cascades:
+        return None
+    live = queue.jobs[0]
+    low, high = live.shared
+    if high - low != 1 or live.escalates or (kind := view.amortised.lone(low)) is None:
+        return None
+    by_ns, took_ns = live.job.deadline_ns - view.margin_ns, classes.latency_ns.item(kind, 1)
+    room_ns = max(by_ns - view.free_ns.item(0), 0)
+    if classes.cover_ns.item(kind, 1) > room_ns or took_ns >= UNAVAILABLE or view.start_ns + took_ns > by_ns:
+        return None
+    return BatchChoice(*view.amortised.owner(kind), ((0, 1),))
 
 
 def _plain(view: View) -> Choice | None:

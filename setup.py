@@ -10,18 +10,18 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 COMPILED = """
-    core/arrays core/build core/clock frontend/answered frontend/best frontend/bodies frontend/checks
-    frontend/connection frontend/heads frontend/history frontend/http frontend/known_calls
-    frontend/metrics frontend/parameters frontend/protocol frontend/quotas frontend/receipts
-    frontend/replies frontend/repository frontend/running frontend/service frontend/statistics
-    frontend/tallies frontend/tensors online/admission online/amortised online/backlog
-    online/batch_worker online/cells online/cellular online/columns online/covers online/crew
-    online/decisions online/demand online/drift online/engine online/estimator online/execution
-    online/fairness online/frames online/growing online/jobs online/kinds online/lanes
-    online/policies/joint online/process_channel online/progress online/queue online/resuming
-    online/rows online/scheduler online/slab online/staff online/stages online/tables online/tensors
-    online/turns online/watched_channel runtime/on_host runtime/padding runtime/runner solve/idle
-    solve/reaching
+    core/arrays core/build core/clock frontend/answered frontend/best frontend/bodies
+    frontend/checks frontend/connection frontend/heads frontend/history frontend/http
+    frontend/known_calls frontend/metrics frontend/parameters frontend/protocol frontend/quotas
+    frontend/receipts frontend/replies frontend/repository frontend/running frontend/service
+    frontend/statistics frontend/tallies frontend/tensors online/admission online/amortised
+    online/backlog online/batch_worker online/cells online/cellular online/columns online/covers
+    online/crew online/decisions online/demand online/drift online/engine online/estimator
+    online/execution online/fairness online/frames online/growing online/jobs online/kinds
+    online/lanes online/policies/joint online/process_channel online/progress online/queue
+    online/resuming online/rows online/scheduler online/slab online/staff online/stages
+    online/tables online/tensors online/turns online/watched_channel runtime/padding runtime/runner
+    solve/idle solve/reaching
 """
 """Modules of plain functions and classes. Those that define msgspec's structs are no faster compiled: a struct
 is C already, and mypyc cannot make one. Generator expressions become lists there: none may be without end.

@@ -191,7 +191,7 @@ async def test_feedback_becomes_live_accuracy(model: Model, profile: Profile) ->
 
 
 async def test_feedback_in_cascades_becomes_reliability(model: Model, profile: Profile) -> None:
-    """Scores of answers in a cascade stand by confidence beside what is expected of them, for the page too."""
+    """Scores of answers in a cascade stand by confidence beside what is expected, for page and metrics too."""
     took = profile.modes[1].latency_s, profile.modes[2].latency_s
     knots = ((0.1, 0.4, 0.7), (0.5, 0.6, 0.8))
     found = Cascade("s", ("sound", "text+sound"), 0.5, 0.2, 0.88, 0.86, 100, took, knots)
@@ -215,6 +215,11 @@ async def test_feedback_in_cascades_becomes_reliability(model: Model, profile: P
     assert (went_on["from"], went_on["to"], went_on["escalated"], went_on["live"]) == (None, 0.3, True, 0.0)
     assert (went_on["expected"], went_on["holds"]) == (pytest.approx(0.7), None)
     assert (await get(service, "/dashboard/state")).told["reliability"] == {"m": [stayed, went_on]}
+    lines = (await get(service, "/metrics")).body.decode().splitlines()
+    labels = 'escalated="yes",from="",mode="sound",model="m",to="0.3"'
+    assert f"mosel_cascade_expected{{{labels}}} {went_on['expected']}" in lines
+    assert f"mosel_cascade_live{{{labels}}} 0.0" in lines
+    assert f"mosel_cascade_scores{{{labels}}} 1.0" in lines
 
 
 async def test_statuses(model: Model, profile: Profile) -> None:

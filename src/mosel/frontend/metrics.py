@@ -34,6 +34,8 @@ _ERRORS = (-0.5, -0.2, -0.1, -0.05, 0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _TIME_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 
 LiveEstimates = Callable[[], Mapping[tuple[str, str], Estimate]]
+Bins = Callable[[], Mapping[str, Sequence[Mapping[str, object]]]]
+"""By model, groups of answers in cascades (`reliability.py`)."""
 
 
 class Metrics:
@@ -45,6 +47,7 @@ class Metrics:
         best: knows how accurate jobs could have been.
         live: gives what feedback says of each mode, by model and mode.
         agreement: gives what shadow runs say of it.
+        cascades: gives what feedback says of cascades.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Metrics:
         best: Best,
         live: LiveEstimates = dict,
         agreement: LiveEstimates = dict,
+        cascades: Bins = dict,
     ) -> None:
         self._best = best
         self._registry = CollectorRegistry()
@@ -81,6 +85,7 @@ class Metrics:
         self._registry.register(_EngineCollector(snapshot))
         self._registry.register(_EstimateCollector(live, _LIVE_ACCURACY))
         self._registry.register(_EstimateCollector(agreement, _AGREEMENT))
+        self._registry.register(_CascadeCollector(cascades))
 
     def answered(self, receipt: Receipt) -> None:
         """Count a job that has its outcome."""
@@ -181,6 +186,31 @@ class _EstimateCollector(Collector):
             for family, value in zip(families, seen, strict=True):
                 family.add_metric(labels, value)
         yield from families
+
+
+_CASCADES = (
+    ("mosel_cascade_expected", "expected", "How many of the last answers in cascades should be right (share)."),
+    ("mosel_cascade_live", "live", "How many of them are."),
+    ("mosel_cascade_scores", "scores", "How many answers these are."),
+)
+
+
+class _CascadeCollector(Collector):
+    """Works out what feedback says of cascades, by first stage and confidence, when metrics are asked for."""
+
+    def __init__(self, cascades: Bins) -> None:
+        self._cascades = cascades
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._cascades()
+        for name, key, text in _CASCADES:
+            family = GaugeMetricFamily(name, text, labels=("model", "mode", "escalated", "from", "to"))
+            for model, bins in found.items():
+                for one in bins:
+                    edges = ["" if one[edge] is None else str(one[edge]) for edge in ("from", "to")]
+                    went_on = "yes" if one["escalated"] else "no"
+                    family.add_metric((model, str(one["mode"]), went_on, *edges), float(str(one[key])))
+            yield family
 
 
 def _workers(states: Sequence[str]) -> Metric:

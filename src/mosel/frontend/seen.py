@@ -35,6 +35,7 @@ class Seen:
 
     def __init__(self, served: Sequence[ServedModel], engine: Engine, shadow_share: float) -> None:
         profiles = [one.profile for one in served]
+        self._models = [profile.model for profile in profiles]
         self.accuracy, self.agreement = LiveAccuracy(profiles), LiveAgreement(profiles)
         self._reliability, self._in_cascades = Reliability(profiles), CascadeAgreement(profiles)
         self._snapshot = engine.snapshot
@@ -83,6 +84,10 @@ class Seen:
     def cascades(self, model: str) -> list[dict[str, object]]:
         """Return what feedback says of a model's cascades."""
         return self._reliability.of_model(model)
+
+    def every_cascade(self) -> dict[str, list[dict[str, object]]]:
+        """Return the same of all models."""
+        return {model: self.cascades(model) for model in self._models}
 
     def cascade_agreement(self, model: str) -> list[dict[str, object]]:
         """Return what shadow runs say of a model's cascades."""

@@ -93,7 +93,7 @@ class Service:
         self._best = Best(one.profile for one in self._served.values())
         self.answered = Answered()
         self._seen = Seen(served, engine, shadow_share)
-        live = self._seen.accuracy.estimates, self._seen.agreement.estimates
+        live = self._seen.accuracy.estimates, self._seen.agreement.estimates, self._seen.every_cascade
         self.metrics = Metrics(tuple(self._served), engine.snapshot, self._best, *live)
         self.history = History(engine.now_ns)
         self._modes = {name: modes_by_accuracy(one.profile) for name, one in self._served.items()}
@@ -354,7 +354,7 @@ class Service:
             settings=self._settings,
             modes=self._modes,
             profiles={name: self._seen.standing(name) for name in self._served},
-            reliability={name: self._seen.cascades(name) for name in self._served},
+            reliability=self._seen.every_cascade(),
             since_s=since_s,
         )
 

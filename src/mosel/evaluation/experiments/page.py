@@ -135,7 +135,8 @@ border-radius:20px;padding:2px 9px;vertical-align:middle}
 h3{font-size:15px;margin:0} figure{margin:0}
 figure.card{margin-bottom:18px}
 .figures{grid-template-columns:repeat(auto-fill,minmax(min(100%,480px),1fr))}
-@media (max-width:700px){.card.wide{overflow-x:auto} .card.wide svg{min-width:640px}}
+@media (max-width:700px){.card.wide{overflow-x:auto} .card.wide svg{min-width:640px}
+td.t:last-child{min-width:60ch}}
 th,td,th:first-child{text-align:left} td:first-child{color:var(--soft)}
 td{white-space:normal;vertical-align:top} td.n,th.n,th.n:first-child{text-align:right;white-space:nowrap}
 td:first-child{white-space:nowrap} td.t{min-width:25ch}

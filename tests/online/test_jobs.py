@@ -1,8 +1,8 @@
 import pytest
 
 from mosel.core.states import Reason, State
-from mosel.core.types import BatchRun
-from mosel.online.jobs import LiveJob, Progress
+from mosel.core.types import Batch, BatchRun, Part
+from mosel.online.jobs import LiveJob, Progress, run_of
 from mosel.online.tables import ModelTable, Strategy
 from tests.online.driver import MS, job, profile
 
@@ -104,3 +104,11 @@ def test_a_change_of_state_that_the_table_does_not_allow_is_a_bug() -> None:
     found.progress.end(State.DROPPED, Reason.CANCELLED, "", 0)
     with pytest.raises(AssertionError, match="dropped to served"):
         found.progress.move(State.SERVED)
+
+
+def test_a_batch_is_said_to_resume_what_it_did_resume() -> None:
+    """Where its worker no longer had the features, it ran whole, whatever it was sent to do."""
+    parts = (Part("a", (0, 1)), Part("b", (0,)))
+    batch = Batch(3, 0, "m", "audio+video", 0, parts, 1, resumed="audio", resumes=(True, False, True))
+    assert run_of(batch, 0, 1).resumed == (("audio", 2),)
+    assert run_of(batch, 0, 1, whole=True).resumed == ()

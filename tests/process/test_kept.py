@@ -57,5 +57,6 @@ async def test_a_worker_process_encodes_only_what_is_new(monkeypatch: pytest.Mon
         await engine.stop()
     assert answer.receipt.outcome is State.SERVED
     assert dict(answer.receipt.modes) == {MIDDLE: 2, FULL: 2}
+    assert [run.resumed for run in answer.receipt.batches] == [(), ((MIDDLE, 2),)]
     assert answer.outputs is not None
     assert answer.outputs["scores"][:, :2].tolist() == [[2, 2], [3, 1], [2, 2], [3, 1]]

@@ -20,7 +20,7 @@ from mosel.online.unsure import Held
 from mosel.solve.cover import Frontier, cheapest_batches, frontiers
 from mosel.solve.escalation import cover_ns
 from mosel.solve.joint import Classes, Menu
-from mosel.solve.large import LargeJobs, Mixes
+from mosel.solve.large import WHOLE, LargeJobs, Mixes
 from mosel.solve.reaching import cheapest_reaching
 
 STEPS = 16
@@ -149,7 +149,7 @@ class Amortised:
         """The options of so many requests; over cascades too, if `wide`."""
         key = (table.model, bucket, mask, requests, wide)
         if key not in self._frontiers:
-            small = requests <= table.largest
+            small = requests <= _whole(table)
             self._frontiers[key] = (
                 self._small(table, bucket, mask, requests, wide=wide)
                 if small
@@ -160,11 +160,11 @@ class Amortised:
     def _small(
         self, table: ModelTable, bucket: int, mask: int, requests: int, *, wide: bool = True
     ) -> Frontier:
-        """The options of a job size up to the largest batch, found for all of these at once."""
+        """The options of a small job, found for all sizes of these at once."""
         key, usable = (table.model, bucket, mask, wide), _usable(table, mask, wide=wide)
         if key not in self._covers:
             single = self._single_ns(table, bucket, usable)
-            self._covers[key] = frontiers(single, table.column_accuracy[usable], table.largest)
+            self._covers[key] = frontiers(single, table.column_accuracy[usable], _whole(table))
         found = self._covers[key][requests]
         if len(usable) == len(table.column_accuracy):
             return found
@@ -174,7 +174,7 @@ class Amortised:
     def _large_jobs(self, table: ModelTable, bucket: int, mask: int, *, wide: bool) -> LargeJobs:
         key = (table.model, bucket, mask, wide)
         if key not in self._large:
-            sizes = range(table.largest + 1)
+            sizes = range(_whole(table) + 1)
             small = [self._frontier(table, bucket, mask, size, wide=wide) for size in sizes]
             usable = _usable(table, mask, wide=wide)
             single = self._single_ns(table, bucket, usable)
@@ -231,6 +231,11 @@ class Amortised:
         self._kinds.extend([kind for counts, _, _ in found for kind in counts])
         self._requests.extend([count for counts, _, _ in found for count in counts.values()])
         return low, len(self._work)
+
+
+def _whole(table: ModelTable) -> int:
+    """Up to how many requests a job is a small one."""
+    return min(table.largest, WHOLE)
 
 
 def _usable(table: ModelTable, mask: int, *, wide: bool) -> list[int]:

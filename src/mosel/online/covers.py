@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mosel.solve.cover import Frontier, frontiers
-from mosel.solve.large import LargeJobs
+from mosel.solve.large import WHOLE, LargeJobs
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ class Covers:
         self._latency_ns = latency_ns
         self._accuracy = accuracy
         self._usable = usable
-        self._largest = largest
+        self._whole = min(largest, WHOLE)
         self._frontiers: dict[tuple[int, int], list[Frontier]] = {}
         self._large: dict[tuple[int, int, int], Frontier] = {}
         self._splits: dict[tuple[int, int], LargeJobs] = {}
@@ -72,12 +72,12 @@ class Covers:
     def _cover(self, bucket: int, mask: int) -> list[Frontier]:
         usable = self._usable(mask)
         if not usable:
-            return [NO_STRATEGY] * (self._largest + 1)
-        found = frontiers(self._latency_ns[usable, bucket], self._accuracy[usable], self._largest)
+            return [NO_STRATEGY] * (self._whole + 1)
+        found = frontiers(self._latency_ns[usable, bucket], self._accuracy[usable], self._whole)
         return [_renamed(frontier, usable) for frontier in found]
 
     def _larger(self, bucket: int, mask: int, requests: int) -> Frontier:
-        """Return the frontier of a job larger than the largest batch."""
+        """Return the frontier of a job of so many that those of all smaller ones are not found first."""
         key = (bucket, mask, requests)
         if key not in self._large:
             self._large[key] = self._large_jobs(bucket, mask).frontier(requests)

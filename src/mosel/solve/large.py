@@ -1,4 +1,4 @@
-"""Frontiers of jobs larger than the largest batch (§5.1), without the frontiers of all sizes below them.
+"""Frontiers of large jobs (§5.1), without the frontiers of all sizes below them.
 
 A linear programme over requests needs at most two modes; a third one only fills what whole batches leave over.
 So the frontier of a large job is taken over every strategy that runs all but a few requests in two modes, in
@@ -18,6 +18,9 @@ from numba import njit
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.solve.cover import TIE, Batches, Floats, Frontier, Ints, cheapest_batches, is_dominated, pareto
+
+WHOLE = 128
+"""Up to how many requests a scheduler finds the frontiers of all job sizes at once, where batches are as large."""
 
 FILLED, FILLED_UP_TO = 8, 256
 """How many requests are filled with any strategy, in jobs of up to how many."""

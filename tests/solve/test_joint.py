@@ -55,3 +55,11 @@ def test_at_ease_no_batch_makes_a_job_late_that_need_not_be() -> None:
     """A job with no more time than for itself goes first, though a fuller batch of others is there."""
     first = chosen([12, 100, 100], [0, 3, 3], [1, 4, 4], ease=1.0)
     assert (first.kind, first.rows.tolist()) == (CHEAP, [0])
+
+
+def test_at_ease_the_batch_comes_first_that_makes_fewest_late() -> None:
+    """Of two jobs due at once one is late whatever runs; a full batch of others would make both late."""
+    by, low, high = [10, 15, 200, 200], [0, 0, 3, 3], [1, 1, 4, 4]
+    at_ease = chosen(by, low, high, ease=1.0)
+    assert (at_ease.kind, at_ease.accepted.sum()) == (CHEAP, 4)
+    assert chosen(by, low, high, ease=0.9).kind == DEAR

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mosel.solve.jit import compiled
 from mosel.solve.states import TIE, Columns, States
 
 Ints = NDArray[np.int64]
@@ -195,7 +195,7 @@ def keep_feasible(least_ns: Ints, budget_ns: Ints) -> NDArray[np.bool_]:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _keep_feasible(least: Any, budget: Any) -> Any:
     kept = np.zeros(len(least), np.bool_)
     elapsed = np.int64(0)
@@ -206,7 +206,7 @@ def _keep_feasible(least: Any, budget: Any) -> Any:
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
     """Upgrades along each job's concave hull, the most gain per nanosecond first, where slack allows.
 
@@ -241,7 +241,7 @@ def _greedy(offsets: Any, latency: Any, gain: Any, budget: Any) -> Any:
     return choice, value, max(bound, value), prices
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hulls(offsets: Any, latency: Any, gain: Any) -> Any:
     """The upper concave hull of each job's options as steps: (job, option reached, gain per nanosecond)."""
     step_job = np.empty(len(latency), np.int64)
@@ -262,7 +262,7 @@ def _hulls(offsets: Any, latency: Any, gain: Any) -> Any:
     return step_job[:count], step_to[:count], density[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _relaxed(
     offsets: Any, latency: Any, gain: Any, slack: Any, step_job: Any, step_to: Any, density: Any, order: Any
 ) -> Any:
@@ -296,7 +296,7 @@ def _relaxed(
     return prices, value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill(offsets: Any, latency: Any, gain: Any, least: Any, added: Any, choice: Any) -> float:
     """Spend what is left on single better options, off the hull too, one job after the other."""
     value = 0.0
@@ -311,7 +311,7 @@ def _fill(offsets: Any, latency: Any, gain: Any, least: Any, added: Any, choice:
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tree(slack: Any) -> Any:
     """A segment tree of the least slack below each node, and what was added to all below it."""
     size = 1
@@ -324,7 +324,7 @@ def _tree(slack: Any) -> Any:
     return least, np.zeros(2 * size, np.int64)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _room(least: Any, added: Any, job: int) -> Any:
     """How much work may be added at `job`: the least slack of it and all later jobs."""
     node = job + len(least) // 2
@@ -337,7 +337,7 @@ def _room(least: Any, added: Any, job: int) -> Any:
     return room
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _spend(least: Any, added: Any, job: int, amount: int) -> None:
     """Take `amount` of work at `job`: it and all later jobs lose that much slack."""
     node = job + len(least) // 2

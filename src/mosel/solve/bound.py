@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mosel.solve.jit import compiled
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -169,7 +170,7 @@ def _laid_out(given: _Problems, tight: _Tight, inside: Flags, denser: Flags, und
     return _Problems(given.jobs[rows], times[0][rows], times[1][rows], numbers[group[rows]], ~undecided[rows])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _run(arrival: Any, deadline: Any, work: Any) -> Any:
     """Run jobs by earliest deadline; return the work each lost, and the tight intervals' starts and ends.
 

@@ -17,10 +17,10 @@ from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE
+from mosel.solve.jit import compiled
 
 TIE = 1e-12
 
@@ -172,7 +172,7 @@ def _chains(mode: int, last: Ints) -> list[Batches]:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _coin_change(latency: Any, largest: int) -> Any:
     cost = np.full(largest + 1, UNAVAILABLE, np.int64)
     last = np.zeros(largest + 1, np.int64)
@@ -188,7 +188,7 @@ def _coin_change(latency: Any, largest: int) -> Any:
     return cost, last
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(offsets: Any, latency: Any, accuracy: Any, cost: Any, gain: float, largest: int) -> Any:
     """Add one mode: for each size n, Pareto over j of (n − j requests so far) + (j requests in this mode)."""
     out_offsets = np.zeros(largest + 2, np.int64)
@@ -220,7 +220,7 @@ def _merge(offsets: Any, latency: Any, accuracy: Any, cost: Any, gain: float, la
     return out_offsets, out[0][:filled], out[1][:filled], out[2][:filled], out[3][:filled]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _points(room: int) -> Any:
     """Room for points: latency, accuracy, the point before, requests in the mode that was added."""
     return (
@@ -231,7 +231,7 @@ def _points(room: int) -> Any:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(
     now: Any, count: int, then: Any, latency: Any, accuracy: Any,
     low: int, high: int, cost: int, own: int, gain: float,

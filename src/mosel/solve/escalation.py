@@ -7,12 +7,12 @@ shape (sizes + 1,), indexed by batch size, with `UNAVAILABLE` where there is non
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.stats import binom
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.solve.cover import cheapest_batches
+from mosel.solve.jit import compiled
 
 SAFE = 0.99
 """In what share of cases no more requests are unsure than a deadline is held with."""
@@ -52,7 +52,7 @@ def safe_ns(first_ns: Ints, last_ns: Ints, escalated: float) -> Ints:
     return _added(first_ns, np.array(more, np.float64))
 
 
-@njit(cache=True)
+@compiled
 def _means(cost: Any, chance: float) -> Any:
     """Return, for 0.. requests, the mean cost of those of them that are unsure."""
     most = len(cost) - 1

@@ -18,9 +18,9 @@ its square. Nothing here knows a job, a clock or a worker; `online/policies/join
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mosel.solve.jit import compiled
 from mosel.solve.next_batch import cost, fill, next_batch
 
 Ints = NDArray[np.int64]
@@ -130,7 +130,7 @@ def choose(queue: Queue, menu: Menu, classes: Classes, start_ns: int, care: Care
     return Choice(int(kind), rows, counts, accepted, option)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
@@ -168,7 +168,7 @@ def _choose(
     return kind, rows, counts, accepted, option
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grouped(by: Any, room: Any, spare: Any, groups: int) -> Any:
     """Each job's group, and what holds for the first job of each (for `spare` the least)."""
     jobs = len(by)
@@ -183,7 +183,7 @@ def _grouped(by: Any, room: Any, spare: Any, groups: int) -> Any:
     return group, by_group, room_group, spare_group
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take_in(
     order: Any, group: Any, room: Any, option: Any, low: Any, high: Any, share: Any, reserve: float,
     ease: float, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
@@ -214,7 +214,7 @@ def _take_in(
     return taken + added, fuller, longer, more
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _accept(
     order: Any, group: Any, room: Any, option: Any, low: Any, high: Any, share: Any, reserve: float,
     join: bool, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
@@ -256,7 +256,7 @@ def _accept(
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _joining(
     low: int, high: int, ahead: Any, first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any
 ) -> Any:
@@ -272,7 +272,7 @@ def _joining(
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _restore(
     group: Any, room: Any, spare: Any, low: Any, high: Any, work: Any, accuracy: Any,
     first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any,
@@ -303,7 +303,7 @@ def _restore(
             blocked[job] = to == option[job]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _steps(low: Any, high: Any, work: Any, accuracy: Any, accepted: Any) -> Any:
     """Concave hulls of the first accepted jobs' options: (job, option reached, accuracy per work)."""
     rows = np.flatnonzero(accepted)[:RESTORED]
@@ -328,7 +328,7 @@ def _steps(low: Any, high: Any, work: Any, accuracy: Any, accepted: Any) -> Any:
     return step_job[:count], step_to[:count], rises[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move(
     job: int, to: int, group: Any, limit: Any, option: Any,
     first: Any, pair_class: Any, pair_count: Any, cover: Any, unit: Any, ahead: Any, total: Any,

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 import numpy as np
-from numba import njit
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.solve.cover import TIE, Batches, Floats, Frontier, Ints, cheapest_batches, is_dominated, pareto
+from mosel.solve.jit import compiled
 
 WHOLE = 128
-"""Up to how many requests a scheduler finds the frontiers of all job sizes at once, where batches are as large."""
+"""Up to how many requests a scheduler finds the frontiers of all job sizes at once, if batches are as large."""
 
 FILLED, FILLED_UP_TO = 8, 256
 """How many requests are filled with any strategy, in jobs of up to how many."""
@@ -158,7 +158,7 @@ def _best_size(latency_ns: Ints) -> int:
     return int(sizes[np.argmin(latency_ns[sizes] / sizes)]) if len(sizes) else 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _two_modes(cost: Any, best: Any, latency: Any, accuracy: Any, modes: Any, requests: int, step: int) -> Any:
     """(accuracy, latency, (mode, mode, requests in the first)) of running all in at most two modes, Pareto."""
     splits = -(-requests // step) + 1
@@ -192,7 +192,7 @@ def _two_modes(cost: Any, best: Any, latency: Any, accuracy: Any, modes: Any, re
     return gain[kept], total[kept], which[kept]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _cost(cost: Any, best: Any, latency: Any, mode: int, requests: int) -> Any:
     """The least latency of so many requests in one mode; beyond the table by batches of the best size."""
     width = cost.shape[1]

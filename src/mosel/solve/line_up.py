@@ -10,8 +10,9 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mosel.solve.jit import compiled
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -66,7 +67,7 @@ def ends_alone(free_ns: Ints, batches: Batches, slow: Floats = ALIKE) -> Ints:
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _ends(free: Any, slow: Any, offsets: Any, latency: Any, by: Any, leave_out: bool, alone: bool) -> Any:
     """When each job ends, −1 for those left out; the workers' times are put back after a job that was."""
     jobs = len(offsets) - 1

@@ -8,12 +8,16 @@ worth. `solve/joint.py` says what the arrays are and asks here.
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from mosel.solve.jit import compiled
 
 UNKNOWN = 1 << 60
 
+SAME = 1e-9
+"""What losses may differ by and be the same."""
 
-@njit(cache=True, nogil=True)
+
+@compiled
 def next_batch(
     group: Any, by: Any, room: Any, worth: Any, work: Any, low: Any,
     first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any,
@@ -22,7 +26,7 @@ def next_batch(
 ) -> Any:  # fmt: skip
     """Return the class and size of the batch with the least loss per useful nanosecond.
 
-    With `spare_all` a batch that makes nobody late comes before any that does.
+    With `spare_all` it is the one that loses least, and of these the one with the least per useful nanosecond.
     """
     jobs, groups, kinds = len(group), len(by), len(unit)
     worth_group = np.zeros(groups, np.float64)
@@ -30,7 +34,7 @@ def next_batch(
         if accepted[job]:
             worth_group[group[job]] += worth[job]
     own = np.zeros(groups, np.int64)
-    best, best_kind, best_size, harmless = np.inf, -1, 0, False
+    best, best_kind, best_size, least = np.inf, -1, 0, np.inf
     for kind in range(kinds):
         demand = ahead[groups - 1, kind]
         if demand == 0:
@@ -64,13 +68,12 @@ def next_batch(
             )
             useful = max(unit[kind] * (size - wasted), 1e-3)
             score = (lost + price * (took - useful) - cheap_first * gained * (size - wasted) / size) / useful
-            better = score < best if harmless == (lost <= 0) or not spare_all else lost <= 0
-            if better:
-                best, best_kind, best_size, harmless = score, kind, size, lost <= 0
+            if score < best if abs(lost - least) < SAME or not spare_all else lost < least:
+                best, best_kind, best_size, least = score, kind, size, lost
     return best_kind, best_size
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fill(
     by: Any, first: Any, pair_class: Any, pair_count: Any, latency: Any, accepted: Any, option: Any,
     start: int, kind: int, size: int,
@@ -104,7 +107,7 @@ def fill(
     return rows[:0], counts[:0]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cost(cover: Any, unit: Any, kind: int, requests: int) -> Any:
     """The least latency of so many requests of a class; beyond the table by the best batch's rate."""
     most = cover.shape[1] - 1
@@ -113,7 +116,7 @@ def cost(cover: Any, unit: Any, kind: int, requests: int) -> Any:
     return cover[kind, most] + np.int64((requests - most) * unit[kind])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _lost(
     kind: int, size: int, took: int, start: int, by: Any, room: Any, total: Any, ahead: Any, own: Any,
     worth: Any, cover: Any, unit: Any, jobs: int,

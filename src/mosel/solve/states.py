@@ -9,8 +9,9 @@ these states cover.
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mosel.solve.jit import compiled
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -90,7 +91,7 @@ def _longer(column: NDArray[Any], size: int) -> NDArray[Any]:
     return column if len(column) >= size else np.concatenate([column, np.zeros(size, column.dtype)])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _same(
     offsets: Any, latency: Any, gain: Any, budget: Any,
     new_offsets: Any, new_latency: Any, new_gain: Any, new_budget: Any,
@@ -106,7 +107,7 @@ def _same(
     return same
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _covered(
     offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any,
     floor: Any, slope: Any, same: int, most: float,
@@ -128,7 +129,7 @@ def _covered(
     return covered, reached if covered else 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _ahead(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any) -> Any:
     """(what each option falls short of its job's best by, priced; the relaxation's value of jobs i and later).
 
@@ -152,7 +153,7 @@ def _ahead(offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any) -> A
     return short, ahead
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _search(
     offsets: Any, latency: Any, gain: Any, budget: Any, prices: Any, target: float, start: int, work_cap: int,
     starts: Any, floor: Any, slope: Any, table: Any,
@@ -199,7 +200,7 @@ def _search(
     return choice, value, True, jobs, work, table
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _extend(
     table: Any, first: int, last: int, latency: Any, gain: Any, usable: Any, budget: int, line: Any
 ) -> int:
@@ -237,7 +238,7 @@ def _extend(
         filled += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _grown(table: Any, size: int) -> Any:
     """The table with room for `size` states, and as many again."""
     more = 2 * size - len(table[0])

@@ -33,6 +33,11 @@ def test_rows_become_jobs(tmp_path: Path) -> None:
     assert found.requests == 3
 
 
+def test_what_a_spreadsheet_writes_before_the_header_is_passed_over(tmp_path: Path) -> None:
+    """Some write a byte order mark."""
+    assert read(tmp_path, "\ufeff" + HEADER, "a,0.5,3,0.75,1.25").requests == 3
+
+
 def test_optional_columns_are_read_and_remembered(tmp_path: Path) -> None:
     """Every optional column reaches the job; empty cells take the column's default."""
     header = HEADER + ",weight,modalities,model,tenant,length"

@@ -97,6 +97,13 @@ async def test_a_head_without_end(port: int, line: bytes) -> None:
     assert b"send fewer headers" in answer
 
 
+async def test_a_head_that_comes_at_once_is_held_to_the_same_limit(port: int) -> None:
+    """Though its end is there."""
+    line = b"A: " + b"x" * 1000 + b"\r\n"
+    answer = await told(port, LIVE[:-2] + line * (HEAD_BYTES // len(line) + 1) + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -165,7 +165,7 @@ def _read_batches(path: Path) -> Iterable[BatchResult]:
 
 def _read_table(path: Path, required: Sequence[str], parsers: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             for _, cells in read_rows(file, path, required, parsers):
                 yield cells
     except OSError as error:

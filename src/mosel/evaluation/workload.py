@@ -60,7 +60,7 @@ def read_workload(path: Path, models: Modalities | None = None) -> Workload:
         FileError: naming the file, the line, the column and what was expected.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             return _parse(file, path, models)
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error

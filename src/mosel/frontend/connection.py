@@ -58,8 +58,9 @@ class Connection(KnownCalls):
         if self._in_head:
             self._head_bytes += len(data)
         self._begun_with = None if self.under_way else data
-        super().parse(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+        long = not self.under_way and len(data) > HEAD_BYTES and data.find(b"\r\n\r\n", 0, HEAD_BYTES) < 0
+        super().parse(data[:HEAD_BYTES] if long else data)
+        if self._in_head and (long or self._head_bytes > HEAD_BYTES) and not self.transport.is_closing():
             self._refuse(codes.HEAD_TOO_LARGE, f"the head is over {HEAD_BYTES:,} bytes; send fewer headers")
 
     def on_message_begin(self) -> None:

@@ -27,6 +27,10 @@ mosel_jobs_total{model="faulty",outcome="served"} 40.0
 mosel_jobs_total{model="faulty",outcome="dropped"} 2.0
 mosel_refused_calls_total{error="RefusedError"} 3.0
 mosel_lost_workers_total 1.0
+mosel_worker_state{state="ready",worker="0"} 1.0
+mosel_worker_state{state="starting",worker="0"} 0.0
+mosel_worker_state{state="ready",worker="1"} 0.0
+mosel_worker_state{state="starting",worker="1"} 1.0
 """
 
 
@@ -62,6 +66,7 @@ def test_metrics_are_read_as_a_tally() -> None:
     metrics = Metrics(EXPOSITION)
     assert metrics.tally() == Counter(served=40, dropped=2, rejected=3)
     assert metrics.total("mosel_lost_workers_total") == 1
+    assert metrics.ready_workers() == 1
 
 
 def test_front_doors_count_for_their_groups() -> None:

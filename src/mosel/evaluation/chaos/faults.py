@@ -64,12 +64,12 @@ class Scene:
 
 async def worker_killed(scene: Scene) -> bool:
     """A worker is killed: the server counts it as lost and starts another."""
-    before = (await scene.metrics()).total("mosel_lost_workers_total")
+    before = await _when_ready(scene)
     worker = await _one_of(scene, scene.server.workers)
-    if worker is None:
+    if before is None or worker is None:
         return False
     os.kill(worker, signal.SIGKILL)
-    return await _grows(scene, "mosel_lost_workers_total", before)
+    return await _grows(scene, "mosel_lost_workers_total", before.total("mosel_lost_workers_total"))
 
 
 async def group_killed(scene: Scene) -> bool:
@@ -218,6 +218,17 @@ async def _one_of(scene: Scene, processes: Callable[[], list[int]]) -> int | Non
             return None
         await asyncio.sleep(0.02)
     return found[int(scene.rng.integers(len(found)))]
+
+
+async def _when_ready(scene: Scene) -> Metrics | None:
+    """Return the server's counts once every worker is ready: one that only starts does not count as lost."""
+    until_s = time.monotonic() + scene.server.limits.noticed
+    while time.monotonic() < until_s:
+        found = await scene.metrics()
+        if found.ready_workers() >= scene.server.setup.workers:
+            return found
+        await asyncio.sleep(0.02)
+    return None
 
 
 async def _killed(scene: Scene, *modules: str) -> bool:

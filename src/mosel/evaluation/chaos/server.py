@@ -87,6 +87,7 @@ WORD = "mosel.models.faulty:model"
 AT_DOORS = "mosel_door_answered_total"
 AGAIN_S, TRIES = 0.05, 100
 
+_WORKER_STATE, _READY = "mosel_worker_state", 'state="ready"'
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _OUTCOME = re.compile(r'outcome="(\w+)"')
 _ANSWERED = re.compile(r"^answered [\d,]+ jobs: (.*); refused ([\d,]+) calls$", re.MULTILINE)
@@ -171,6 +172,11 @@ class Metrics:
     def samples(self, name: str) -> int:
         """Return how many samples there are of a metric: one a group, of one that has no labels."""
         return sum(found == name for found, _, _ in self._samples)
+
+    def ready_workers(self) -> int:
+        """Return how many workers are ready."""
+        states = (value for name, labels, value in self._samples if name == _WORKER_STATE and _READY in labels)
+        return int(sum(states))
 
     def tally(self) -> Counter[str]:
         """Return its jobs by outcome; calls that became no job count as rejected.

@@ -196,7 +196,9 @@ def test_full_size_models_take_the_paper_s_rate_and_the_small_one_s_accuracies(l
         profile("tvlt", sizes=1, cheap_ms=500, full_ms=3000), extra={"accuracy_source": "none"}
     )
     both = {"full": random, "small": profile("tvlt-small")}
-    made = with_shapes(lab, replace(lab, profiles=both, sha256={"full": "1", "small": "2"}))
+    every = replace(lab, profiles=both, sha256={"full": "1", "small": "2"})
+    made = with_shapes(lab, every)
+    assert set(with_shapes(every, every).profiles) == {"full, scaled", "small"}
     found = made.profiles["full, scaled"]
     assert paper_capacity_rps(found) == pytest.approx(GREATEST_RPS["tvlt"] / 2)
     cheap, full = (mode.latency_s[0] for mode in found.modes)

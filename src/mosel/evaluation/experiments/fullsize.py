@@ -22,7 +22,7 @@ ENDING = ", scaled"
 
 
 def with_shapes(lab: Lab, every: Lab) -> Lab:
-    """Return the lab with a profile at the paper's scale for each one of `every` that claims no accuracy."""
+    """Return the lab with a profile at the paper's scale in place of each one of `every` without accuracies."""
     small = {profile.model: name for name, profile in every.profiles.items() if claims_accuracy(profile)}
     pairs = {
         name: small[profile.model + SMALL]
@@ -34,7 +34,8 @@ def with_shapes(lab: Lab, every: Lab) -> Lab:
         for name, other in pairs.items()
     }
     digests = {name + ENDING: f"{every.sha256[name]} {every.sha256[other]}" for name, other in pairs.items()}
-    return replace(lab, profiles={**made, **lab.profiles}, sha256={**lab.sha256, **digests})
+    others = {name: profile for name, profile in lab.profiles.items() if name not in pairs}
+    return replace(lab, profiles={**made, **others}, sha256={**lab.sha256, **digests})
 
 
 def accuracies_of(profile: Profile) -> str:

@@ -1,6 +1,5 @@
 """Lanes: what workers of one kind in a cell have before them (`cells.py`)."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,9 +38,9 @@ def note(lane: Lane, side: LiveJob, now_ns: int, workers: int) -> None:
     amortised = lane.kind.amortised
     worth = side.job.requests * side.job.weight
     least_ns, full_ns = float(amortised.work_ns(side.shared[0])), float(amortised.full_ns(side))
-    cost_ns = least_ns / worth if worth > 0 else math.inf
     slo_ns = side.job.deadline_ns - side.job.arrival_ns
-    lane.demand.observe(now_ns, cost_ns, least_ns, full_ns, slo_ns, workers)
+    slack_ns = max(slo_ns - side.cheapest.latency_ns, 0)
+    lane.demand.observe(now_ns, worth, least_ns, full_ns, slo_ns, slack_ns, workers)
 
 
 def next_late_ns(queue: JobQueue, now_ns: int) -> int | None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mosel.solve.exposure import harmless
 from mosel.solve.jit import compiled
 from mosel.solve.next_batch import cost, fill, next_batch
 
@@ -29,6 +30,9 @@ Floats = NDArray[np.float64]
 GROUPS = 128
 """Up to this many jobs every deadline stands for itself."""
 
+
+NONE = np.zeros((2, 0, 0))
+"""Nothing is lost of what is yet to come."""
 
 RESTORED = 384
 """How many jobs accuracy is restored for, the most urgent first: others will be before they run."""
@@ -109,6 +113,8 @@ class Care(NamedTuple):
 class Choice(NamedTuple):
     """The next batch; `rows` is empty if there is none.
 
+    Then `kind` is `HELD` if there is one, but it would lose more than it gains.
+
     Attributes:
         kind: its class.
         rows: whose requests it holds, in deadline order.
@@ -124,9 +130,15 @@ class Choice(NamedTuple):
     option: Ints
 
 
-def choose(queue: Queue, menu: Menu, classes: Classes, start_ns: int, care: Care) -> Choice:
-    """Return the next batch for a worker that is free at `start_ns`."""
-    kind, rows, counts, accepted, option = _choose(*queue, *menu, *classes, start_ns, *care)
+def choose(
+    queue: Queue, menu: Menu, classes: Classes, start_ns: int, care: Care, exposed: Floats = NONE
+) -> Choice:
+    """Return the next batch for a worker that is free at `start_ns`.
+
+    `exposed` is of the shape of `classes.latency_ns`, the worth of jobs yet to come that each batch would lose,
+    or empty if there is none (`solve/exposure.py`).
+    """
+    kind, rows, counts, accepted, option = _choose(*queue, *menu, *classes, start_ns, *care, exposed)
     return Choice(int(kind), rows, counts, accepted, option)
 
 
@@ -135,11 +147,13 @@ def _choose(
     by: Any, room: Any, worth: Any, low: Any, high: Any, share: Any, spare: Any,
     work: Any, accuracy: Any, first: Any, pair_class: Any, pair_count: Any,
     latency: Any, cover: Any, unit: Any, start: int, accept: float, restore: float, cheap_first: float,
-    full_batches: float, ease: float,
+    full_batches: float, ease: float, exposed: Any,
 ) -> Any:  # fmt: skip
     jobs = len(by)
     groups = min(jobs, GROUPS)
     group, by_group, room_group, spare_group = _grouped(by, room, spare, groups)
+    if exposed.size:
+        high = harmless(low, high, worth, accuracy, first, pair_class, pair_count, latency, exposed)
     density = np.empty(jobs, np.float64)
     for job in range(jobs):
         density[job] = work[low[job]] / max(worth[job], 1e-9)
@@ -162,7 +176,7 @@ def _choose(
     kind, size = next_batch(
         group, by_group, room_group, worth, work, low, first, pair_class, pair_count, latency, cover, unit,
         ahead, total, accepted, option, start, price * full_batches, cheap_first,
-        ease == 1 and taken == jobs,
+        ease == 1 and taken == jobs, exposed,
     )  # fmt: skip
     rows, counts = fill(by, first, pair_class, pair_count, latency, accepted, option, start, kind, size)
     return kind, rows, counts, accepted, option

@@ -1,8 +1,8 @@
 """The next batch of `joint`: the one that loses least per useful nanosecond.
 
 A batch is useful by what its requests would cost in the best batches; it loses the worth of the jobs that it
-makes late, and the time that a fuller batch would have saved, priced at what the costliest accepted job is
-worth. `solve/joint.py` says what the arrays are and asks here.
+makes late, here (`_lost`) or yet to come (`exposed`), and the time that a fuller batch would have saved,
+priced at what the costliest accepted job is worth. `solve/joint.py` says what the arrays are and asks here.
 """
 
 from typing import Any
@@ -12,6 +12,11 @@ import numpy as np
 from mosel.solve.jit import compiled
 
 UNKNOWN = 1 << 60
+HELD = -2
+"""The class of no batch, where there are some that all lose more of what is yet to come than they gain."""
+
+SLIGHT = 0.1
+"""Of what a batch serves: where less is lost of what is yet to come, that does not decide which one is next."""
 
 SAME = 1e-9
 """What losses may differ by and be the same."""
@@ -22,11 +27,13 @@ def next_batch(
     group: Any, by: Any, room: Any, worth: Any, work: Any, low: Any,
     first: Any, pair_class: Any, pair_count: Any, latency: Any, cover: Any, unit: Any,
     ahead: Any, total: Any, accepted: Any, option: Any, start: int, price: float, cheap_first: float,
-    spare_all: bool,
+    spare_all: bool, exposed: Any,
 ) -> Any:  # fmt: skip
     """Return the class and size of the batch with the least loss per useful nanosecond.
 
     With `spare_all` it is the one that loses least, and of these the one with the least per useful nanosecond.
+    One that would lose more of what is yet to come (`exposed`) than it gains is left; if all are, the class is
+    `HELD`.
     """
     jobs, groups, kinds = len(group), len(by), len(unit)
     worth_group = np.zeros(groups, np.float64)
@@ -41,33 +48,49 @@ def next_batch(
             continue
         own[:] = 0
         rates = np.zeros(demand, np.float64)
+        share = np.zeros(demand, np.float64)
         filled = 0
         for job in range(jobs):
             if not accepted[job]:
                 continue
-            for pair in range(first[option[job]], first[option[job] + 1]):
+            begin, end = first[option[job]], first[option[job] + 1]
+            for pair in range(begin, end):
                 if pair_class[pair] == kind:
                     own[group[job]] += pair_count[pair]
+                    each = worth[job] / pair_count[begin:end].sum()
                     for _ in range(pair_count[pair]):
+                        share[filled] = each
                         rates[filled] = worth[job] * unit[kind] / max(work[low[job]], np.int64(1))
                         filled += 1
         top = min(latency.shape[1] - 1, demand)
         size = 0
-        gained = 0.0
+        gained, served = 0.0, 0.0
         while size < top:
             step = 1 if size < 8 else max(1, size // 4)
             following = min(top, size + step)
             for index in range(size, following):
                 gained += rates[index]
+                served += share[index]
             size = following
             took = latency[kind, size]
             if took >= UNKNOWN:
+                continue
+            risk = 0.0
+            if exposed.size:  # less what the requests of this batch are worth in the same time
+                instead = exposed[1, kind, size] * served / max(unit[kind] * size, 1e-3)
+                risk = exposed[0, kind, size] - instead
+                if risk < SLIGHT * served:
+                    risk = 0.0
+            if risk > served:
+                if best_kind < 0:
+                    best_kind = HELD
                 continue
             lost, wasted = _lost(
                 kind, size, took, start, by, room, total, ahead, own, worth_group, cover, unit, jobs
             )
             useful = max(unit[kind] * (size - wasted), 1e-3)
-            score = (lost + price * (took - useful) - cheap_first * gained * (size - wasted) / size) / useful
+            cheap = cheap_first * gained * (size - wasted) / size
+            score = (lost + risk + price * (took - useful) - cheap) / useful
             if score < best if abs(lost - least) < SAME or not spare_all else lost < least:
                 best, best_kind, best_size, least = score, kind, size, lost
     return best_kind, best_size

@@ -5,6 +5,7 @@ import numpy as np
 from mosel.solve.assign import Options, Search, keep_feasible
 from mosel.solve.cover import cheapest_batches, frontiers
 from mosel.solve.escalation import cover_ns
+from mosel.solve.exposure import exposed
 from mosel.solve.joint import Care, Classes, Menu, Queue, choose
 from mosel.solve.large import LargeJobs
 from mosel.solve.line_up import Batches, ends_alone
@@ -36,4 +37,12 @@ def _warm_up_joint() -> None:
     queue = Queue(two * 50, two * 50, np.ones(2), two - 1, two.copy(), np.ones(2), two * 50)
     menu = Menu(two, np.ones(2), np.arange(3), np.zeros(2, np.int64), np.ones(2, np.int64))
     classes = Classes(np.array([[0, 2, 3]]), np.array([[0, 2, 3]]), np.array([1.5]))
-    choose(queue, menu, classes, 0, Care(1.0, 1.0, 0.1, 1.0, 1.0))
+    tight = np.ones((3, 1))
+    choose(
+        queue,
+        menu,
+        classes,
+        0,
+        Care(1.0, 1.0, 0.1, 1.0, 1.0),
+        exposed(tight, 0.1, 0.5, two, classes.latency_ns),
+    )

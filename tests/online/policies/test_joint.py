@@ -197,13 +197,13 @@ def test_a_choice_without_care_is_the_one_that_would_be_made_with_it(
     module = importlib.import_module("mosel.online.policies.joint")
     jobs, plain, found = bursty(SINGLE, load, 5), module._plain, list[Choice | None]()
 
-    def counted(view: View) -> Choice | None:
-        found.append(plain(view))
+    def counted(view: View, exposed: NDArray[np.float64]) -> Choice | None:
+        found.append(plain(view, exposed))
         return found[-1]
 
     monkeypatch.setattr(module, "_plain", counted)
     quick = run(SINGLE, jobs)
-    monkeypatch.setattr(module, "_plain", lambda _: None)
+    monkeypatch.setattr(module, "_plain", lambda *_: None)
     careful = run(SINGLE, jobs)
     assert quick.batches == careful.batches
     assert quick.jobs == careful.jobs

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from mosel.core.arrays import UNAVAILABLE
 from mosel.online.policies.base import BatchChoice, Decision, View, head_batch
+from mosel.online.policies.exposure import exposed
 from mosel.online.policies.second_look import second_look
 from mosel.solve.joint import Care, Choice, Queue, choose
+from mosel.solve.next_batch import HELD
 
 RESERVE = 1.02
 """By how much planned work is inflated when a job is accepted: batches will not all be the best ones."""
@@ -58,6 +60,11 @@ leave workers idle; the rest serves more jobs. It is less, the less they would b
 CALM = 0.2
 """How much of that depends on what the worst burst of late would leave."""
 
+HELD_NS = 100_000_000
+"""How soon to look again at a batch that was left for the sake of jobs to come: fewer may be expected then."""
+
+Floats = NDArray[np.float64]
+
 
 def joint(view: View) -> Decision:
     """Choose the next batch; see the module. Hopeless jobs are given up by the scheduler."""
@@ -68,7 +75,10 @@ def joint(view: View) -> Decision:
         return Decision(batch=_faulty(view))
     if (alone := _lone(view)) is not None:
         return Decision(batch=alone)
-    chosen = _plain(view) or _careful(view)
+    risk = exposed(view)
+    chosen = _plain(view, risk) or _careful(view, risk)
+    if chosen.kind == HELD:
+        return Decision(answer=_answered(view, chosen), wait_until_ns=view.now_ns + HELD_NS)
     return Decision(batch=_batch(view, chosen) or _alone(view), answer=_answered(view, chosen))
 
 
@@ -86,12 +96,14 @@ def _lone(view: View) -> BatchChoice | None:
         return None
     by_ns, took_ns = live.job.deadline_ns - view.margin_ns, classes.latency_ns.item(kind, 1)
     room_ns = max(by_ns - view.free_ns.item(0), 0)
+    if took_ns > view.demand.least_slack_ns:  # jobs yet to come may not be able to wait for it
+        return None
     if classes.cover_ns.item(kind, 1) > room_ns or took_ns >= UNAVAILABLE or view.start_ns + took_ns > by_ns:
         return None
     return BatchChoice(*view.amortised.owner(kind), ((0, 1),))
 
 
-def _plain(view: View) -> Choice | None:
+def _plain(view: View, risk: Floats) -> Choice | None:
     """Return the choice where no care is called for: it is the same, found at a fraction of the time.
 
     That is so where each job can be served in one way only and all are served even if the least share of the
@@ -112,19 +124,19 @@ def _plain(view: View) -> Choice | None:
         np.zeros(jobs, np.int64),
     )
     care = _care(RESTORE_RESERVE, _lull(view))
-    chosen = choose(columns, menu, view.amortised.classes, view.start_ns, care)
+    chosen = choose(columns, menu, view.amortised.classes, view.start_ns, care, risk)
     return chosen if chosen.accepted.all() else None
 
 
-def _careful(view: View) -> Choice:
+def _careful(view: View, risk: Floats) -> Choice:
     light = _light(view)
     care = _care(RESTORE_RESERVE + BUSY_RESERVE * (1 - light), _lull(view))
     queue, menu, classes = _columns(view, light), view.amortised.menu, view.amortised.classes
 
     def again(queue: Queue) -> Choice:
-        return choose(queue, menu, classes, view.start_ns, care._replace(full_batches=0.0))
+        return choose(queue, menu, classes, view.start_ns, care._replace(full_batches=0.0), risk)
 
-    first = choose(queue, menu, classes, view.start_ns, care)
+    first = choose(queue, menu, classes, view.start_ns, care, risk)
     return second_look(view, queue, first, _slack(view), again)
 
 

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,15 +14,22 @@ pytestmark = pytest.mark.process
 MAIN = "from mosel.cli import main; main()"
 
 
+def told_by(folder: Path, *words: str) -> dict[str, Any]:
+    """Run `mosel chaos` to its end and return its results, in which the tally is even and nothing wrong."""
+    command = [sys.executable, "-c", MAIN, "chaos", *words, "-o", "chaos.json", "--quiet"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told: dict[str, Any] = json.loads((folder / "chaos.json").read_text())
+    assert told["sent"] == sum(told["outcomes"].values()) > 0
+    assert told["problems"] == []
+    return told
+
+
 @pytest.mark.timeout(300)
 def test_every_fault_is_survived_and_every_job_accounted_for(tmp_path: Path) -> None:
     """Six seeds bring every fault once or twice: the tally comes out even, and each is noticed."""
-    command = [sys.executable, "-c", MAIN, "chaos", "--seeds", "6", "-o", "chaos.json", "--quiet"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    told = json.loads((tmp_path / "chaos.json").read_text())
-    assert told["sent"] == sum(told["outcomes"].values()) > 100
-    assert told["problems"] == []
+    told = told_by(tmp_path, "--seeds", "6")
+    assert told["sent"] > 100
     assert len(told["injected"]) == 11
     assert all(told["observed"][name] for name in told["injected"])
 
@@ -29,26 +37,14 @@ def test_every_fault_is_survived_and_every_job_accounted_for(tmp_path: Path) -> 
 @pytest.mark.timeout(300)
 def test_faults_on_ray_are_survived_and_every_job_accounted_for(tmp_path: Path) -> None:
     """Two seeds on actors: the tally comes out even, and each fault is noticed."""
-    words = ["chaos", "--engine", "ray", "--seeds", "2", "-o", "chaos.json", "--quiet"]
-    command = [sys.executable, "-c", MAIN, *words]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    told = json.loads((tmp_path / "chaos.json").read_text())
-    assert told["sent"] == sum(told["outcomes"].values()) > 0
-    assert told["problems"] == []
+    told = told_by(tmp_path, "--engine", "ray", "--seeds", "2")
     assert all(told["observed"][name] for name in told["injected"])
 
 
 @pytest.mark.timeout(300)
 def test_groups_and_front_doors_that_are_killed_lose_no_job_unseen(tmp_path: Path) -> None:
     """Three seeds kill a group, a door, both at once, and a worker: what doors counted is what clients saw."""
-    words = ["chaos", "--groups", "2", "--front-doors", "2", "--seeds", "3", "-o", "chaos.json", "--quiet"]
-    command = [sys.executable, "-c", MAIN, *words]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    told = json.loads((tmp_path / "chaos.json").read_text())
-    assert told["sent"] == sum(told["outcomes"].values()) > 0
-    assert told["problems"] == []
+    told = told_by(tmp_path, "--groups", "2", "--front-doors", "2", "--seeds", "3")
     assert {"group_killed", "door_killed", "group_and_door_killed", "worker_killed"} < set(told["injected"])
     assert told["observed"] == told["injected"]
 

@@ -4,7 +4,6 @@ Nothing here knows a connection: `grpc.py` has the server, and a front door hand
 tensors look in a message is in `grpc_tensors.py`, what a status means in `codes.py`.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
@@ -83,6 +82,31 @@ class Answers(Protocol):
         """Return what a call is answered."""
 
 
+async def answered(
+    call: GrpcCall,
+    answer: Awaitable[GrpcAnswer],
+    refused: Callable[[MoselError], object],
+    log: logging.Logger,
+) -> GrpcAnswer:
+    """Return the answer, or what is told in its stead; every call of the protocol has one.
+
+    Args:
+        call: what is answered.
+        answer: what is found.
+        refused: told of an inference that is refused.
+        log: has what should not have happened; the caller is told that it did.
+    """
+    try:
+        return await answer
+    except MoselError as error:
+        if call.method == INFER:
+            refused(error)
+        return GrpcAnswer(b"", codes.refusal_of_error(error))
+    except Exception:
+        log.exception("a call failed in the server itself")
+        return GrpcAnswer(b"", FAULT)
+
+
 class ServiceAnswers:
     """The answers of a service in this process.
 
@@ -104,23 +128,16 @@ class ServiceAnswers:
 
     async def answer(self, call: GrpcCall) -> GrpcAnswer:
         """Return what a call is answered."""
-        try:
-            if call.method == INFER:
-                return await self._held(call)
-            if call.method not in OPEN_METHODS:
-                self._tenant(call)
-            request_class, reply_class = _METHODS[call.method]
-            found = await self._told[call.method](parse(request_class, call.raw))
-            return GrpcAnswer(bytes(ParseDict(found, reply_class()).SerializeToString()))
-        except MoselError as error:
-            if call.method == INFER:
-                self._service.metrics.refused(error)
-            return GrpcAnswer(b"", codes.refusal_of_error(error))
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            _LOG.exception("a call failed in the server itself")
-            return GrpcAnswer(b"", FAULT)
+        return await answered(call, self._answer(call), self._service.metrics.refused, _LOG)
+
+    async def _answer(self, call: GrpcCall) -> GrpcAnswer:
+        if call.method == INFER:
+            return await self._held(call)
+        if call.method not in OPEN_METHODS:
+            self._tenant(call)
+        request_class, reply_class = _METHODS[call.method]
+        found = await self._told[call.method](parse(request_class, call.raw))
+        return GrpcAnswer(bytes(ParseDict(found, reply_class()).SerializeToString()))
 
     def _tenant(self, call: GrpcCall) -> str | None:
         """Return the tenant whose key the call carries; None where none is needed."""

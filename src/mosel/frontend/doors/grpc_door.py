@@ -3,7 +3,6 @@
 `grpc_member.py` is the other side.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from mosel.frontend.doors import gather
 from mosel.frontend.doors.desk import Desk, worst
 from mosel.frontend.doors.router import Call
 from mosel.frontend.doors.wire import grpc_head, head_of
-from mosel.frontend.grpc_calls import FAULT, INFER, OPEN_METHODS, GrpcAnswer, GrpcCall, parse
+from mosel.frontend.grpc_calls import INFER, OPEN_METHODS, GrpcAnswer, GrpcCall, answered, parse
 from mosel.frontend.keys import KEY_HEADERS
 from mosel.frontend.oip import methods
 from mosel.frontend.replies import Reply
@@ -48,17 +47,10 @@ class DoorAnswers:
     async def answer(self, call: GrpcCall) -> GrpcAnswer:
         """Return what a call is answered."""
         with self._desk.under_way():
-            try:
-                return await self._answer(call)
-            except MoselError as error:
-                if call.method == INFER:
-                    self._desk.counts.add("refused")
-                return GrpcAnswer(b"", codes.refusal_of_error(error))
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                _LOG.exception("a call failed in the front door itself")
-                return GrpcAnswer(b"", FAULT)
+            return await answered(call, self._answer(call), self._refused, _LOG)
+
+    def _refused(self, _: MoselError) -> None:
+        self._desk.counts.add("refused")
 
     async def _answer(self, call: GrpcCall) -> GrpcAnswer:
         if call.method == "ServerLive":
